@@ -1,0 +1,223 @@
+// Package host is the one door to the machine that bakes: every outside
+// command goes through it, and nothing else imports os/exec.
+//
+// A command that fails is an [Error] that holds the command line and the end of
+// what it printed. A tool that is not installed is a [MissingTool] that knows
+// the Debian package to install. Secrets never belong in Args: pass them by
+// Stdin or a file.
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A Command is one run of an outside program.
+type Command struct {
+	Args   []string  // program and arguments
+	Env    []string  // KEY=VALUE, added to a small fixed environment
+	Dir    string    // working directory; empty: the caller's
+	Stdin  io.Reader // nil: nothing
+	Stdout io.Writer // nil: kept for the error
+	Stderr io.Writer // nil: kept for the error; otherwise both
+}
+
+// packages names the Debian package of each tool the project calls.
+var packages = map[string]string{
+	"apt-get":            "apt",
+	"apt-cache":          "apt",
+	"dpkg-deb":           "dpkg",
+	"dpkg":               "dpkg",
+	"mmdebstrap":         "mmdebstrap",
+	"qemu-system-x86_64": "qemu-system-x86",
+	"qemu-img":           "qemu-utils",
+	"newuidmap":          "uidmap",
+}
+
+// A MissingTool is the error for a program that is not installed.
+type MissingTool struct{ Name, Package string }
+
+func (e *MissingTool) Error() string { return fmt.Sprintf("%s is not installed", e.Name) }
+
+// Hint is the next thing to type.
+func (e *MissingTool) Hint() string {
+	if e.Package == "" {
+		return "install " + e.Name + " and put it on PATH"
+	}
+	return "apt-get install " + e.Package
+}
+
+// An Error is a command that ran and failed.
+type Error struct {
+	Args   []string
+	Output string // the end of what it printed, at most 4 KiB
+	Err    error
+}
+
+func (e *Error) Error() string {
+	s := fmt.Sprintf("running %s: %v", quote(e.Args), e.Err)
+	if e.Output != "" {
+		s += "\n" + e.Output
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Look reports whether a tool is installed: nil, or a [MissingTool].
+func Look(name string) error {
+	_, err := find(name)
+	return err
+}
+
+// find also searches the directories of system tools, which an ordinary user's
+// PATH leaves out on Debian.
+func find(name string) (string, error) {
+	p, err := exec.LookPath(name)
+	if err == nil {
+		return p, nil
+	}
+	if !strings.Contains(name, "/") {
+		for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+			if p, err := exec.LookPath(dir + "/" + name); err == nil {
+				return p, nil
+			}
+		}
+	}
+	return "", &MissingTool{Name: name, Package: packages[name]}
+}
+
+// Run runs a command to its end. When ctx ends first, the command and its
+// children get SIGTERM, and SIGKILL ten seconds later.
+func Run(ctx context.Context, c Command) error {
+	p, err := Start(ctx, c)
+	if err != nil {
+		return err
+	}
+	return p.Wait()
+}
+
+// Output runs a command and returns what it wrote to its standard output.
+func Output(ctx context.Context, c Command) ([]byte, error) {
+	var out bytes.Buffer
+	c.Stdout = &out
+	err := Run(ctx, c)
+	return out.Bytes(), err
+}
+
+// A Process is a started command.
+type Process struct {
+	ctx  context.Context
+	cmd  *exec.Cmd
+	args []string
+	tail *tail
+}
+
+// Start starts a command and returns at once.
+func Start(ctx context.Context, c Command) (*Process, error) {
+	name, err := find(c.Args[0])
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{ctx: ctx, cmd: exec.CommandContext(ctx, name, c.Args[1:]...), args: c.Args, tail: &tail{}}
+	p.cmd.Dir = c.Dir
+	p.cmd.Env = append(environ(), c.Env...)
+	p.cmd.Stdin = c.Stdin
+	p.cmd.Stdout = c.Stdout
+	if c.Stdout == nil {
+		p.cmd.Stdout = p.tail
+	}
+	p.cmd.Stderr = p.tail
+	if c.Stderr != nil {
+		p.cmd.Stderr = io.MultiWriter(c.Stderr, p.tail)
+	}
+	// A process group of its own, so that Ctrl-C reaches us first and the end
+	// of ctx reaches the command's children too.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.Cancel = func() error { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM) }
+	p.cmd.WaitDelay = 10 * time.Second
+	if err := p.cmd.Start(); err != nil {
+		return nil, &Error{Args: c.Args, Err: err}
+	}
+	return p, nil
+}
+
+// Wait waits for the end of the command.
+func (p *Process) Wait() error {
+	err := p.cmd.Wait()
+	// Whatever of its group is still there would outlive us.
+	if p.ctx.Err() != nil {
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		return fmt.Errorf("running %s: %w", p.args[0], context.Cause(p.ctx))
+	}
+	if err != nil {
+		return &Error{Args: p.args, Output: p.tail.String(), Err: err}
+	}
+	return nil
+}
+
+// environ is what commands see of our environment: what they need to find
+// files, temporary space and the network, in the C locale and UTC.
+func environ() []string {
+	env := []string{"LC_ALL=C.UTF-8", "TZ=UTC", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	for _, key := range []string{"HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR",
+		"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} {
+		if v, ok := os.LookupEnv(key); ok {
+			env = append(env, key+"="+v)
+		}
+	}
+	return env
+}
+
+// tail keeps the end of what is written to it.
+type tail struct{ b []byte }
+
+const tailSize = 4 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.b = append(t.b, p...)
+	if len(t.b) > 2*tailSize {
+		t.b = append(t.b[:0], t.b[len(t.b)-tailSize:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	b := t.b
+	if len(b) > tailSize {
+		b = b[len(b)-tailSize:]
+		if i := bytes.IndexByte(b, '\n'); i >= 0 {
+			b = b[i+1:]
+		}
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func quote(args []string) string {
+	var b strings.Builder
+	for i, a := range args {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$`*?[](){}<>|&;#~") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		b.WriteString(a)
+	}
+	return b.String()
+}
+
+// IsMissing reports whether err is about a tool that is not installed.
+func IsMissing(err error) (*MissingTool, bool) {
+	var m *MissingTool
+	ok := errors.As(err, &m)
+	return m, ok
+}
