@@ -1,0 +1,189 @@
+package debian
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prose-im/prose-image/builder/host"
+)
+
+// A File is written into the chroot before the first package beyond the
+// essential ones is configured. Its owner is root.
+type File struct {
+	Path    string // relative
+	Mode    uint16
+	Dir     bool
+	Content []byte
+}
+
+// A Base is what to install and how.
+type Base struct {
+	Suite    string
+	Arch     string
+	Sources  string    // sources.list that the image keeps
+	Locked   []Package // everything that will be installed, and nothing else
+	Packages []string  // the names asked for; apt marks them as manually installed
+	Before   []File    // what package scripts must find, such as initramfs settings
+	Run      []string  // shell scripts run in the chroot at the end, in order
+	Epoch    time.Time // SOURCE_DATE_EPOCH of everything that runs
+}
+
+// Bootstrap installs b from files in the cache and writes the root file system
+// to out as a tar, as mmdebstrap makes it. It runs maintainer scripts and b.Run,
+// and uses no network.
+func Bootstrap(ctx context.Context, cache string, b Base, out io.Writer) error {
+	mode, err := Mode()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "prose-image-base-")
+	if err != nil {
+		return fmt.Errorf("installing packages: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	// In a user namespace other ids of ours read what we put here.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return fmt.Errorf("installing packages: %w", err)
+	}
+	repo := filepath.Join(dir, "repo")
+	if err := writeRepository(ctx, cache, b, repo); err != nil {
+		return fmt.Errorf("making a repository of the locked packages: %w", err)
+	}
+	before, sources := filepath.Join(dir, "before.tar"), filepath.Join(dir, "sources.list")
+	if err := os.WriteFile(before, filesTar(b.Before, b.Epoch), 0o644); err != nil {
+		return fmt.Errorf("installing packages: %w", err)
+	}
+	if err := os.WriteFile(sources, []byte(b.Sources), 0o644); err != nil {
+		return fmt.Errorf("installing packages: %w", err)
+	}
+	var scripts []string
+	for i, text := range b.Run {
+		name := filepath.Join(dir, fmt.Sprintf("run-%d", i+1))
+		if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
+			return fmt.Errorf("installing packages: %w", err)
+		}
+		scripts = append(scripts, name)
+	}
+	err = host.Run(ctx, host.Command{
+		Args:   mmdebstrapArgs(b, mode, repo, before, sources, scripts),
+		Env:    []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(b.Epoch.Unix(), 10), "DEBIAN_FRONTEND=noninteractive"},
+		Stdout: out,
+	})
+	if err != nil {
+		return fmt.Errorf("installing packages: %w", err)
+	}
+	return nil
+}
+
+func mmdebstrapArgs(b Base, mode, repo, before, sources string, scripts []string) []string {
+	args := []string{"mmdebstrap", "--quiet", "--variant=apt", "--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
+		"--include=" + strings.Join(b.Packages, ","),
+		// The essential hook runs before any other package is unpacked.
+		"--essential-hook=tar-in " + before + " /",
+		// Nothing that is installed here must survive a crash of this machine.
+		"--dpkgopt=force-unsafe-io",
+	}
+	for i, s := range scripts {
+		name := fmt.Sprintf("/run/prose-image-%d", i+1)
+		args = append(args,
+			"--customize-hook=upload "+s+" "+name,
+			"--customize-hook=chmod 0755 \"$1\""+name,
+			"--customize-hook=chroot \"$1\" "+name,
+			"--customize-hook=rm \"$1\""+name)
+	}
+	return append(args,
+		"--customize-hook=upload "+sources+" /etc/apt/sources.list",
+		b.Suite, "-", "deb [trusted=yes] copy:"+repo+" ./")
+}
+
+// writeRepository makes a flat apt repository of exactly the locked packages.
+func writeRepository(ctx context.Context, cache string, b Base, dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	stanzas := make([][]byte, len(b.Locked))
+	errs := make([]error, len(b.Locked))
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for i := range next {
+				stanzas[i], errs[i] = addToRepository(ctx, cache, b.Locked[i], dir)
+			}
+		})
+	}
+	for i := range b.Locked {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	var index bytes.Buffer
+	for i, s := range stanzas {
+		if errs[i] != nil {
+			return errs[i]
+		}
+		index.Write(s)
+		index.WriteByte('\n')
+	}
+	return os.WriteFile(filepath.Join(dir, "Packages"), index.Bytes(), 0o644)
+}
+
+func addToRepository(ctx context.Context, cache string, p Package, dir string) ([]byte, error) {
+	from, name := CachePath(cache, p), p.SHA256+".deb"
+	if err := place(from, filepath.Join(dir, name)); err != nil {
+		return nil, err
+	}
+	control, err := host.Output(ctx, host.Command{Args: []string{"dpkg-deb", "--field", from}})
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(bytes.TrimRight(control, "\n"), "\nFilename: ./%s\nSize: %d\nSHA256: %s\n", name, p.Size, p.SHA256), nil
+}
+
+// place links a file, or copies it where the two places are on different
+// file systems.
+func place(from, to string) error {
+	if os.Link(from, to) == nil {
+		return nil
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
+}
+
+func filesTar(files []File, epoch time.Time) []byte {
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	for _, f := range files {
+		h := &tar.Header{Name: f.Path, Mode: int64(f.Mode), Size: int64(len(f.Content)), ModTime: epoch, Typeflag: tar.TypeReg, Format: tar.FormatPAX}
+		if f.Dir {
+			h.Typeflag, h.Size, h.Name = tar.TypeDir, 0, f.Path+"/"
+		}
+		// Writes to a bytes.Buffer do not fail, and the header fits the format.
+		_ = tw.WriteHeader(h)
+		_, _ = tw.Write(f.Content)
+	}
+	_ = tw.Close()
+	return b.Bytes()
+}
