@@ -1,0 +1,184 @@
+package seed
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// judge runs an outside tool on a seed.
+func judge(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if path, err = exec.LookPath("/usr/sbin/" + name); err != nil {
+			t.Fatalf("%s is not installed; `make setup` installs what the tests need", name)
+		}
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TZ=UTC")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func full() Seed {
+	return Seed{
+		UserData:      []byte("#cloud-config\nssh_pwauth: false\n"),
+		MetaData:      []byte("instance-id: one\n"),
+		NetworkConfig: bytes.Repeat([]byte("# long enough for more than one sector\n"), 500),
+		VendorData:    []byte{},
+	}
+}
+
+func write1(t *testing.T, s Seed) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "seed.iso")
+	if err := Write(path, s); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLabel(t *testing.T) {
+	path := write1(t, full())
+	got := judge(t, "blkid", "-p", "-o", "export", path)
+	for _, want := range []string{"LABEL=cidata\n", "TYPE=iso9660\n", "BLOCK_SIZE=2048\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("blkid does not say %q:\n%s", want, got)
+		}
+	}
+}
+
+func TestFilesRockRidge(t *testing.T) {
+	s := full()
+	path := write1(t, s)
+	got := judge(t, "xorriso", "-abort_on", "WARNING", "-report_about", "WARNING", "-indev", path, "-find", "/", "-exec", "lsdl", "--")
+	var lines []string
+	for line := range strings.Lines(got) {
+		if strings.HasPrefix(line, "xorriso ") || line == "\n" {
+			continue // its banner
+		}
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{
+		"drwxr-xr-x 1 0 0 0 Jan 1 2025 '/'",
+		"-rw-r--r-- 1 0 0 17 Jan 1 2025 '/meta-data'",
+		"-rw-r--r-- 1 0 0 19500 Jan 1 2025 '/network-config'",
+		"-rw-r--r-- 1 0 0 32 Jan 1 2025 '/user-data'",
+		"-rw-r--r-- 1 0 0 0 Jan 1 2025 '/vendor-data'",
+	}
+	if strings.Join(lines, "\n") != strings.Join(want, "\n") {
+		t.Errorf("xorriso lists\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+	}
+	dir := t.TempDir()
+	judge(t, "xorriso", "-abort_on", "WARNING", "-osirrox", "on", "-indev", path, "-extract", "/", filepath.Join(dir, "x"))
+	for name, data := range map[string][]byte{"user-data": s.UserData, "meta-data": s.MetaData, "network-config": s.NetworkConfig, "vendor-data": s.VendorData} {
+		got, err := os.ReadFile(filepath.Join(dir, "x", name))
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: %d bytes, %v; want %d bytes", name, len(got), err, len(data))
+		}
+	}
+}
+
+// TestNames reads each of the three kinds of names and the content below it.
+func TestNames(t *testing.T) {
+	path := write1(t, full())
+	for _, tt := range []struct{ flag, prefix, name string }{
+		{"-R", "/", "user-data"},
+		{"-J", "/", "user-data"},
+		{"", "/", "USER_DATA.;1"},
+	} {
+		args := []string{"-i", path, "-x", tt.prefix + tt.name}
+		list := []string{"-i", path, "-f"}
+		if tt.flag != "" {
+			args, list = append(args, tt.flag), append(list, tt.flag)
+		}
+		if got := judge(t, "isoinfo", args...); got != "#cloud-config\nssh_pwauth: false\n" {
+			t.Errorf("isoinfo %s %s: %q\n%s", tt.flag, tt.name, got, judge(t, "isoinfo", list...))
+		}
+	}
+	got := judge(t, "isoinfo", "-d", "-i", path)
+	for _, want := range []string{"Volume id: cidata\n", "Joliet with UCS level 3 found", "Rock Ridge signatures version 1 found"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("isoinfo -d does not say %q:\n%s", want, got)
+		}
+	}
+}
+
+func TestSmall(t *testing.T) {
+	path := write1(t, Seed{})
+	got := judge(t, "isoinfo", "-i", path, "-R", "-f")
+	if got != "/meta-data\n/user-data\n" {
+		t.Errorf("files %q", got)
+	}
+	if got := judge(t, "isoinfo", "-i", path, "-R", "-x", "/user-data"); got != "" {
+		t.Errorf("user-data %q", got)
+	}
+	if got := judge(t, "isoinfo", "-i", path, "-R", "-x", "/meta-data"); !strings.HasPrefix(got, "instance-id: seed-") {
+		t.Errorf("meta-data %q", got)
+	}
+}
+
+func TestInstanceIDFollowsContent(t *testing.T) {
+	ids := map[string]string{}
+	for name, s := range map[string]Seed{
+		"empty": {}, "a": {UserData: []byte("a")}, "network a": {NetworkConfig: []byte("a")}, "vendor a": {VendorData: []byte("a")},
+	} {
+		img, err := s.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := bytes.Index(img, []byte("instance-id: "))
+		id := string(img[i : i+40])
+		if other, ok := ids[id]; ok {
+			t.Errorf("%s and %s have one id", name, other)
+		}
+		ids[id] = name
+	}
+}
+
+func TestSameBytes(t *testing.T) {
+	a, b := write1(t, full()), write1(t, full())
+	x, _ := os.ReadFile(a)
+	y, _ := os.ReadFile(b)
+	if len(x) == 0 || !bytes.Equal(x, y) {
+		t.Error("two seeds of one content differ")
+	}
+}
+
+func TestWriteReplacesWhole(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "seed.iso")
+	if err := Write(path, full()); err != nil {
+		t.Fatal(err)
+	}
+	big := Seed{UserData: make([]byte, MaxFile+1)}
+	if err := Write(path, big); err == nil || !strings.Contains(err.Error(), "user-data has 1048577 bytes") {
+		t.Errorf("error %v", err)
+	}
+	if err := Write(path, Seed{UserData: make([]byte, MaxFile)}); err != nil {
+		t.Error(err)
+	}
+	if err := Write(filepath.Join(dir, "none", "seed.iso"), Seed{}); err == nil || !strings.Contains(err.Error(), "none/seed.iso") {
+		t.Errorf("error %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "taken"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(filepath.Join(dir, "taken"), Seed{}); err == nil {
+		t.Error("a directory was replaced")
+	}
+	names, err := os.ReadDir(dir)
+	if err != nil || len(names) != 2 {
+		t.Errorf("left behind: %v, %v", names, err)
+	}
+	if fi, err := os.Stat(path); err != nil || fi.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", fi.Mode(), err)
+	}
+}
