@@ -1,0 +1,155 @@
+package dockerstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// A cache holds blobs by their digest: <dir>/blobs/sha256/<hex>. A blob is
+// there whole or not at all. Several processes may share a cache.
+type cache struct{ dir string }
+
+func (c cache) path(digest string) (string, error) {
+	h, err := encoded(digest)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(c.dir, "blobs", "sha256", h), nil
+}
+
+// has reports whether the cache holds the blob, by hashing it. What is damaged
+// counts as absent, and put replaces it.
+func (c cache) has(ctx context.Context, digest string) (bool, error) {
+	f, err := c.open(digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, withContext(ctx, f)); err != nil {
+		return false, fmt.Errorf("reading %s: %w", f.Name(), err)
+	}
+	return sumOf(h) == digest, nil
+}
+
+func (c cache) open(digest string) (*os.File, error) {
+	p, err := c.path(digest)
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(p)
+}
+
+// read returns a whole small blob, verified. The error is fs.ErrNotExist when
+// it is not there.
+func (c cache) read(digest string) ([]byte, error) {
+	f, err := c.open(digest)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := readSmall(f)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", f.Name(), err)
+	}
+	if got := digestOf(b); got != digest {
+		return nil, &DigestError{What: "blob", Where: f.Name(), Want: digest, Got: got}
+	}
+	return b, nil
+}
+
+// put stores what r gives under digest. When it is something else nothing is
+// stored and the digest it has is returned with errDigest.
+func (c cache) put(digest string, r io.Reader) (got string, err error) {
+	p, err := c.path(digest)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+		return "", fmt.Errorf("making the image cache: %w", err)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(p), ".tmp-")
+	if err != nil {
+		return "", fmt.Errorf("writing to the image cache: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			tmp.Close()
+			os.Remove(tmp.Name())
+		}
+	}()
+	h := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(tmp, h), r); err != nil {
+		return "", err
+	}
+	if got = sumOf(h); got != digest {
+		return got, errDigest
+	}
+	if err := tmp.Chmod(0o644); err != nil {
+		return "", fmt.Errorf("writing to the image cache: %w", err)
+	}
+	if err := tmp.Sync(); err != nil {
+		return "", fmt.Errorf("writing to the image cache: %w", err)
+	}
+	if err := tmp.Close(); err != nil {
+		return "", fmt.Errorf("writing to the image cache: %w", err)
+	}
+	if err := os.Rename(tmp.Name(), p); err != nil {
+		return "", fmt.Errorf("writing to the image cache: %w", err)
+	}
+	if err := syncDir(filepath.Dir(p)); err != nil {
+		return "", fmt.Errorf("writing to the image cache: %w", err)
+	}
+	return got, nil
+}
+
+var errDigest = errors.New("another digest")
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+func sumOf(h hash.Hash) string { return digestPrefix + hex.EncodeToString(h.Sum(nil)) }
+
+// maxSmall bounds manifests and configs, which are held in memory. Docker Hub
+// refuses manifests above 4 MiB.
+const maxSmall = 8 << 20
+
+func readSmall(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxSmall+1))
+	if err == nil && len(b) > maxSmall {
+		err = fmt.Errorf("it is larger than %d bytes", maxSmall)
+	}
+	return b, err
+}
+
+// withContext makes a reader that ends with ctx.
+func withContext(ctx context.Context, r io.Reader) io.Reader { return &contextReader{ctx, r} }
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.r.Read(p)
+}
