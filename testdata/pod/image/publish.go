@@ -23,8 +23,12 @@ import (
 const refName = "org.opencontainers.image.ref.name"
 
 // WriteLayout writes the images as one OCI image layout directory, each with its
-// full reference. What was at dir before is replaced when all is written.
+// full reference. What was at dir before is replaced when all is written, and
+// left alone when it holds the same images.
 func WriteLayout(dir string, images []Image) error {
+	if holds(dir, images) {
+		return nil
+	}
 	parent := filepath.Dir(filepath.Clean(dir))
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return fmt.Errorf("writing layout %s: %w", dir, err)
@@ -52,6 +56,25 @@ func WriteLayout(dir string, images []Image) error {
 		return fmt.Errorf("writing layout %s: %w", dir, err)
 	}
 	return nil
+}
+
+// holds reports whether the layout at dir holds exactly images. A layout appears
+// whole, so its index speaks for its blobs.
+func holds(dir string, images []Image) bool {
+	index, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		return false
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil || len(manifest.Manifests) != len(images) {
+		return false
+	}
+	for n, d := range manifest.Manifests {
+		if d.Digest != images[n].Digest || d.Annotations[refName] != images[n].Reference() {
+			return false
+		}
+	}
+	return true
 }
 
 // Serve serves the images on listener as a registry in memory, under their

@@ -1,8 +1,8 @@
 // Pod-registry makes the pod double's images and hands them out: as an OCI image
 // layout in a directory, or as a registry on an address.
 //
-//	pod-registry build -cache DIR -o DIR
-//	pod-registry serve -cache DIR [-addr 127.0.0.1:5000] [-ready-file FILE]
+//	pod-registry build -o DIR
+//	pod-registry serve [-addr 127.0.0.1:5000] [-ready-file FILE]
 //
 // It prints each image's full reference and digest on standard output. Run it
 // inside the source tree: it compiles the programs that go into the images.
@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -30,7 +31,7 @@ func main() {
 	var usage usageError
 	switch {
 	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "error: %v\nhint: pod-registry build -cache DIR -o DIR, or pod-registry serve -cache DIR\n", err)
+		fmt.Fprintf(os.Stderr, "error: %v\nhint: pod-registry build -o DIR, or pod-registry serve\n", err)
 		os.Exit(2)
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "error: %v\n", err)
@@ -52,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	flags := flag.NewFlagSet("pod-registry "+args[0], flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	cache := flags.String("cache", "", "directory that keeps what is slow to make")
+	cache := flags.String("cache", "", "directory that keeps what is slow to make (default: in the user's cache)")
 	arches := flags.String("arch", "amd64", "Debian architectures, separated by commas")
 	var out, addr, readyFile *string
 	switch args[0] {
@@ -70,10 +71,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	switch {
 	case flags.NArg() > 0:
 		return usageError("unexpected " + flags.Arg(0))
-	case *cache == "":
-		return usageError("-cache is missing")
 	case out != nil && *out == "":
 		return usageError("-o is missing")
+	}
+	if *cache == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return err
+		}
+		*cache = filepath.Join(dir, "prose-image", "pod")
 	}
 	images, err := image.Build(ctx, image.Config{Cache: *cache, Arches: strings.Split(*arches, ","), Progress: stderr})
 	if err != nil {
