@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,6 +30,7 @@ type Command struct {
 	Stdin  io.Reader // nil: nothing
 	Stdout io.Writer // nil: kept for the error
 	Stderr io.Writer // nil: kept for the error; otherwise both
+	Tied   bool      // it gets SIGKILL when this process ends, however that ends
 }
 
 // packages names the Debian package of each tool the project calls.
@@ -120,6 +122,7 @@ type Process struct {
 	cmd  *exec.Cmd
 	args []string
 	tail *tail
+	done chan struct{} // closed by Wait, if it is not nil
 }
 
 // Start starts a command and returns at once.
@@ -145,15 +148,41 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.Cancel = func() error { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM) }
 	p.cmd.WaitDelay = 10 * time.Second
-	if err := p.cmd.Start(); err != nil {
+	start := p.cmd.Start
+	if c.Tied {
+		p.done = make(chan struct{})
+		start = p.startTied
+	}
+	if err := start(); err != nil {
 		return nil, &Error{Args: c.Args, Err: err}
 	}
 	return p, nil
 }
 
+// startTied starts the command from a thread that lives as long as the
+// command does: the kernel takes the end of the thread for the end of us
+// (prctl(2), PR_SET_PDEATHSIG).
+func (p *Process) startTied() error {
+	p.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			<-p.done
+		}
+	}()
+	return <-started
+}
+
 // Wait waits for the end of the command.
 func (p *Process) Wait() error {
 	err := p.cmd.Wait()
+	if p.done != nil {
+		close(p.done)
+	}
 	// Whatever of its group is still there would outlive us.
 	if p.ctx.Err() != nil {
 		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)

@@ -1,0 +1,87 @@
+package boot
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// The files of a machine in its directory.
+const (
+	overlayName  = "disk.qcow2"
+	varsName     = "vars.fd"
+	socketName   = "qmp"
+	firmwareName = "firmware.log" // what SeaBIOS says
+)
+
+// arguments is QEMU's command line for options that are normal and files that
+// are in dir.
+func arguments(o Options, fw firmware, dir string) []string {
+	args := []string{"qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none", "-vga", "std"}
+	add := func(a ...string) { args = append(args, a...) }
+
+	machine := "q35"
+	if o.Firmware == SecureBoot {
+		machine += ",smm=on"
+	}
+	add("-machine", machine)
+	add(o.Accel.arguments(o.CPU)...)
+	add("-smp", strconv.Itoa(o.CPUs), "-m", strconv.Itoa(o.Memory))
+
+	// The console is QEMU's own input and output: nothing to connect to, and
+	// no byte of it is missed.
+	add("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console")
+	add("-chardev", "socket,id=qmp,server=on,wait=off,path="+comma(filepath.Join(dir, socketName)), "-mon", "chardev=qmp,mode=control")
+
+	switch o.Firmware {
+	case BIOS:
+		// SeaBIOS speaks on the screen, which nobody sees, and here.
+		add("-chardev", "file,id=firmware,path="+comma(filepath.Join(dir, firmwareName)),
+			"-device", "isa-debugcon,iobase=0x402,chardev=firmware")
+	case SecureBoot:
+		// Only code in system management mode may change the variables, and
+		// OVMF cannot suspend to memory in that mode.
+		add("-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1")
+		fallthrough
+	case UEFI:
+		add("-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+comma(fw.code),
+			"-drive", "if=pflash,unit=1,format=raw,file="+comma(filepath.Join(dir, varsName)))
+	}
+
+	// What is on the disk when QEMU ends is no one's only copy: never sync.
+	add("-drive", "if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file="+comma(filepath.Join(dir, overlayName)),
+		"-device", "virtio-blk-pci,drive=disk,bootindex=1")
+	drives := o.Drives
+	if o.Seed != "" {
+		drives = append([]Drive{{Path: o.Seed, Format: "raw", ReadOnly: true}}, drives...)
+	}
+	for i, d := range drives {
+		id := fmt.Sprintf("drive%d", i)
+		s := "if=none,id=" + id + ",format=" + d.Format
+		if d.ReadOnly {
+			s += ",readonly=on"
+		} else {
+			s += ",cache=unsafe"
+		}
+		add("-drive", s+",file="+comma(d.Path), "-device", "virtio-blk-pci,drive="+id)
+	}
+
+	add("-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng")
+
+	if o.Network != None {
+		s := "user,id=net"
+		if o.Network == Cut {
+			s += ",restrict=on"
+		}
+		for _, f := range o.Forwards {
+			s += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
+		}
+		// No ROM: nothing here boots from the network.
+		add("-netdev", s, "-device", "virtio-net-pci,netdev=net,romfile=")
+	}
+	return append(args, o.Args...)
+}
+
+// comma doubles commas, which end a value otherwise.
+func comma(s string) string { return strings.ReplaceAll(s, ",", ",,") }
