@@ -25,7 +25,7 @@ func mount(t testing.TB, image, options string) (string, bool) {
 
 func TestMount(t *testing.T) {
 	for seed := range uint64(3) {
-		from := generate(t, seed, 2000)
+		from := generate(t, seed, 2000, allNames)
 		image, _ := write(t, from, options)
 		dir, ok := mount(t, image, "ro")
 		if !ok {

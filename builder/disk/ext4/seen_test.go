@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/prose-im/prose-image/builder/layer"
 	"github.com/prose-im/prose-image/builder/tree"
@@ -45,13 +44,20 @@ func digest(r io.Reader) string {
 	return fmt.Sprintf("%x", h.Sum(nil)[:8])
 }
 
+// short keeps messages legible.
+func short(value string) string {
+	if len(value) <= 20 {
+		return fmt.Sprintf("%x", value)
+	}
+	return digest(strings.NewReader(value)) + fmt.Sprintf("/%d", len(value))
+}
+
 // maxSum bounds what readers compare of a content: the head of a sparse giant.
 const maxSum = 64 << 20
 
 func seeTree(t testing.TB, from *tree.Tree) map[string]seen {
 	t.Helper()
 	all := map[string]seen{}
-	first := map[*tree.Inode]string{}
 	subdirs := map[string]int{}
 	err := from.Walk(func(p string, n *tree.Inode) error {
 		s := seen{
@@ -59,7 +65,9 @@ func seeTree(t testing.TB, from *tree.Tree) map[string]seen {
 			Time: stampText(n.ModTime.Unix(), int64(n.ModTime.Nanosecond())), Target: n.Target,
 			Major: n.Major, Minor: n.Minor, Xattrs: map[string]string{},
 		}
-		maps.Copy(s.Xattrs, n.Xattrs)
+		for name, value := range n.Xattrs {
+			s.Xattrs[name] = short(value)
+		}
 		switch n.Type {
 		case layer.File:
 			s.Sum = digest(io.LimitReader(n.Open(), maxSum))
@@ -71,10 +79,7 @@ func seeTree(t testing.TB, from *tree.Tree) map[string]seen {
 				subdirs[path.Dir(p)]++
 			}
 		}
-		if first[n] == "" {
-			first[n] = p
-		}
-		s.Same = first[n]
+		s.Same = fmt.Sprintf("%p", n)
 		all[p] = s
 		return nil
 	})
@@ -84,6 +89,7 @@ func seeTree(t testing.TB, from *tree.Tree) map[string]seen {
 	if _, ok := all["lost+found"]; !ok {
 		subdirs["."]++
 	}
+	link(all)
 	for p, s := range all {
 		if s.Type == layer.Dir {
 			s.Links = 2 + subdirs[p]
@@ -96,31 +102,54 @@ func seeTree(t testing.TB, from *tree.Tree) map[string]seen {
 	return all
 }
 
+// link turns what a reader knows an inode by into the first path of the inode.
+func link(all map[string]seen) {
+	first := map[string]string{}
+	for _, p := range slices.Sorted(maps.Keys(all)) {
+		s := all[p]
+		if first[s.Same] == "" {
+			first[s.Same] = p
+		}
+		s.Same = first[s.Same]
+		all[p] = s
+	}
+}
+
 // compare fails with the differences. A reader that cannot see some fields
 // clears them in both with blind.
 func compare(t testing.TB, what string, want, got map[string]seen, blind func(*seen)) {
 	t.Helper()
 	bad := 0
+	report := func(format string, args ...any) {
+		if bad++; bad <= 10 {
+			t.Errorf(what+": "+format, args...)
+		}
+	}
 	for _, p := range slices.Sorted(maps.Keys(want)) {
 		w := want[p]
 		g, ok := got[p]
+		if !ok {
+			report("%.200q is missing", p)
+			continue
+		}
 		if blind != nil {
 			blind(&w)
 			blind(&g)
 		}
-		if !ok || !reflect.DeepEqual(w, g) {
-			if bad++; bad < 10 {
-				t.Errorf("%s: %.100q\nwant %+v\ngot  %+v", what, p, w, g)
+		for i := range reflect.TypeFor[seen]().NumField() {
+			a, b := reflect.ValueOf(w).Field(i), reflect.ValueOf(g).Field(i)
+			if !reflect.DeepEqual(a.Interface(), b.Interface()) {
+				report("%.200q: %s: want %.200v, got %.200v", p, reflect.TypeFor[seen]().Field(i).Name, a, b)
 			}
 		}
 	}
 	for p := range got {
 		if _, ok := want[p]; !ok && p != "lost+found" {
-			t.Errorf("%s: %q was not in the tree", what, p)
+			report("%.200q was not in the tree", p)
 		}
 	}
 	if bad > 0 {
-		t.Fatalf("%s: %d of %d paths differ", what, bad, len(want))
+		t.Fatalf("%s: %d differences at %d paths", what, bad, len(want))
 	}
 }
 
@@ -128,7 +157,6 @@ func compare(t testing.TB, what string, want, got map[string]seen, blind func(*s
 func seeDir(t testing.TB, root string) map[string]seen {
 	t.Helper()
 	all := map[string]seen{}
-	first := map[uint64]string{}
 	err := filepath.WalkDir(root, func(full string, d os.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -169,10 +197,7 @@ func seeDir(t testing.TB, root string) map[string]seen {
 		case syscall.S_IFIFO:
 			s.Type = layer.Fifo
 		}
-		if first[st.Ino] == "" {
-			first[st.Ino] = p
-		}
-		s.Same = first[st.Ino]
+		s.Same = fmt.Sprint(st.Ino)
 		buf := make([]byte, 64<<10)
 		n, err := unix.Llistxattr(full, buf)
 		if err != nil {
@@ -187,7 +212,7 @@ func seeDir(t testing.TB, root string) map[string]seen {
 			if err != nil {
 				return fmt.Errorf("%s of %s: %w", name, full, err)
 			}
-			s.Xattrs[name] = string(value[:n])
+			s.Xattrs[name] = short(string(value[:n]))
 		}
 		all[p] = s
 		return nil
@@ -195,7 +220,6 @@ func seeDir(t testing.TB, root string) map[string]seen {
 	if err != nil {
 		t.Fatal(err)
 	}
+	link(all)
 	return all
 }
-
-var _ = time.Now

@@ -1,0 +1,169 @@
+package ext4
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prose-im/prose-image/builder/layer"
+	"github.com/prose-im/prose-image/builder/tree"
+	"golang.org/x/sys/unix"
+)
+
+// unpack makes the tree below dir.
+func unpack(t testing.TB, from *tree.Tree, dir string) {
+	t.Helper()
+	seenAt := map[*tree.Inode]string{}
+	var times []func() error
+	err := from.Walk(func(p string, n *tree.Inode) error {
+		at := filepath.Join(dir, p)
+		if first := seenAt[n]; first != "" {
+			return os.Link(first, at)
+		}
+		seenAt[n] = at
+		var err error
+		switch n.Type {
+		case layer.File:
+			var f *os.File
+			if f, err = os.Create(at); err == nil {
+				_, err = io.Copy(f, n.Open())
+				f.Close()
+			}
+		case layer.Dir:
+			if p != "." {
+				err = os.Mkdir(at, 0o700)
+			}
+		case layer.Symlink:
+			err = os.Symlink(n.Target, at)
+		case layer.Char:
+			err = unix.Mknod(at, unix.S_IFCHR, int(unix.Mkdev(n.Major, n.Minor)))
+		case layer.Block:
+			err = unix.Mknod(at, unix.S_IFBLK, int(unix.Mkdev(n.Major, n.Minor)))
+		case layer.Fifo:
+			err = unix.Mknod(at, unix.S_IFIFO, 0)
+		}
+		if err != nil {
+			return err
+		}
+		if err := os.Lchown(at, int(n.UID), int(n.GID)); err != nil {
+			return err
+		}
+		if n.Type != layer.Symlink {
+			if err := unix.Chmod(at, uint32(n.Mode)); err != nil {
+				return err
+			}
+		}
+		for name, value := range n.Xattrs {
+			if err := unix.Lsetxattr(at, name, []byte(value), 0); err != nil {
+				return fmt.Errorf("%s of %s: %w", name, p, err)
+			}
+		}
+		times = append(times, func() error {
+			ts := unix.NsecToTimespec(n.ModTime.UnixNano())
+			return unix.UtimesNanoAt(unix.AT_FDCWD, at, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+		})
+		return nil
+	})
+	for _, set := range slices.Backward(times) {
+		if err == nil {
+			err = set()
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mke2fs makes a file system with our features of what is in dir.
+func mke2fs(t testing.TB, dir string, size int64, o Options) string {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), "oracle.ext4")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, size); err != nil {
+		t.Fatal(err)
+	}
+	uuid := fmt.Sprintf("%x-%x-%x-%x-%x", o.UUID[:4], o.UUID[4:6], o.UUID[6:8], o.UUID[8:10], o.UUID[10:])
+	run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "16384", "-m", "1", "-U", uuid, "-L", o.Label,
+		"-E", "hash_seed="+uuid+",lazy_itable_init=1", "-O", "has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum,^resize_inode,^metadata_csum_seed,^meta_bg",
+		"-d", dir, image)
+	return image
+}
+
+// TestOracle compares with what mke2fs makes of the same tree.
+func TestOracle(t *testing.T) {
+	uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
+	b := newBuilder(t)
+	add := func(e layer.Entry, content string) {
+		e.UID, e.GID = uid, gid
+		b.add(e, content)
+	}
+	add(layer.Entry{Path: ".", Type: layer.Dir, Mode: 0o755}, "")
+	for i := range 12 {
+		d := fmt.Sprintf("d%d", i)
+		add(layer.Entry{Path: d, Type: layer.Dir, Mode: 0o2750}, "")
+		for j := range i * i {
+			name := fmt.Sprintf("%s/%s-%d", d, strings.Repeat("f", j%200), j)
+			add(layer.Entry{Path: name, Mode: 0o4711, ModTime: time.Unix(1e9+int64(j), 0)}, strings.Repeat(name, j*7))
+		}
+		add(layer.Entry{Path: d + "/short", Type: layer.Symlink, Mode: 0o777, Link: strings.Repeat("s", 59)}, "")
+		add(layer.Entry{Path: d + "/long", Type: layer.Symlink, Mode: 0o777, Link: strings.Repeat("l", 60+i)}, "")
+		add(layer.Entry{Path: d + "/attr", Mode: 0o600, Xattrs: map[string]string{"user.a": "b", "user.c": strings.Repeat("x", 100*i)}}, "a")
+		add(layer.Entry{Path: d + "/link", Type: layer.HardLink, Link: d + "/attr"}, "")
+		add(layer.Entry{Path: d + "/fifo", Type: layer.Fifo, Mode: 0o640}, "")
+	}
+	if uid == 0 {
+		add(layer.Entry{Path: "null", Type: layer.Char, Mode: 0o666, Major: 1, Minor: 3}, "")
+		add(layer.Entry{Path: "whiteout", Type: layer.Char}, "")
+		add(layer.Entry{Path: "disk", Type: layer.Block, Mode: 0o660, Major: 259, Minor: 70000}, "")
+		add(layer.Entry{Path: "ping", Mode: 0o755, Xattrs: map[string]string{"security.capability": "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}}, "ping")
+		add(layer.Entry{Path: "opaque", Type: layer.Dir, Mode: 0o755, Xattrs: map[string]string{"trusted.overlay.opaque": "y"}}, "")
+	}
+	from := b.tree()
+	ours, l := write(t, from, options)
+	dir := t.TempDir()
+	unpack(t, from, dir)
+	theirs := mke2fs(t, dir, l.Size, options)
+	want, got := seeDebugfs(t, theirs), seeDebugfs(t, ours)
+	for _, p := range []string{".", "lost+found"} { // mke2fs takes the clock's
+		s := want[p]
+		s.Time = got[p].Time
+		want[p] = s
+	}
+	compare(t, "mke2fs", want, got, nil)
+
+	// The superblocks tell the same, but for what follows from placement and time.
+	head := func(image string) map[string]string {
+		m := map[string]string{}
+		for line := range strings.Lines(run(t, "dumpe2fs", "-h", image)) {
+			if name, value, ok := strings.Cut(line, ":"); ok {
+				m[name] = strings.TrimSpace(value)
+			}
+		}
+		return m
+	}
+	a, z := head(theirs), head(ours)
+	same := 0
+	for _, name := range slices.Sorted(maps.Keys(a)) {
+		switch name {
+		case "Free blocks", "Free inodes", "Filesystem created", "Last write time", "Last checked", "Checksum", "Journal checksum",
+			"Lifetime writes", "Overhead clusters", "Directory Hash Seed", "Filesystem flags", "Inode count", "Inodes per group", "Inode blocks per group",
+			"Total journal size", "Total journal blocks", "Max transaction length":
+			continue
+		}
+		same++
+		if a[name] != z[name] {
+			t.Errorf("dumpe2fs: %s: mke2fs has %q, we have %q", name, a[name], z[name])
+		}
+	}
+	if same < 30 {
+		t.Errorf("dumpe2fs gave only %d fields to compare", same)
+	}
+}
