@@ -42,7 +42,7 @@ type archiveImage struct {
 	Layers   []string
 }
 
-func openArchive(loc location, image Reference, exact bool) (_ *archive, err error) {
+func openArchive(loc location, image Reference, exact bool) (_ origin, err error) {
 	f, err := os.Open(loc.path)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", loc, err)

@@ -28,7 +28,7 @@ const (
 	imageNameAnnotation = "io.containerd.image.name"
 )
 
-func openLayout(loc location, image Reference, exact bool) (*layout, error) {
+func openLayout(loc location, image Reference, exact bool) (origin, error) {
 	b, err := readSmallFile(filepath.Join(loc.path, "index.json"))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", loc, err)

@@ -78,7 +78,7 @@ func (m Mirror) find(r Reference) (loc location, exact bool, err error) {
 		}
 	}
 	if best < 0 {
-		return location{kind: atRegistry, host: r.Domain, path: r.Path}, false, nil
+		return location{kind: atRegistry, host: r.Domain, plain: isLoopback(r.Domain), path: r.Path}, false, nil
 	}
 	loc, err = parseLocation(value, rest)
 	return loc, rest == "", err

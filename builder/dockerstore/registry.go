@@ -32,7 +32,7 @@ const stall = time.Minute
 // before it counts as failed.
 const attempts = 3
 
-func openRegistry(ctx context.Context, loc location, image Reference) (*registry, error) {
+func openRegistry(ctx context.Context, loc location, image Reference) (origin, error) {
 	var opts []name.Option
 	scheme := "https"
 	if loc.plain {

@@ -119,7 +119,7 @@ func (s *Source) resolve(ctx context.Context, r Reference, want platform, p *Pin
 
 // Fetch puts the manifest, config and layers of every image into the cache,
 // several at a time. Nothing is read again that is there and sound.
-func (s *Source) Fetch(ctx context.Context, images []Pinned) error {
+func (s *Source) Fetch(ctx context.Context, images ...Pinned) error {
 	sessions := make([]*session, len(images))
 	for i, p := range images {
 		r, err := ParseReference(p.Reference)
