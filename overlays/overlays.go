@@ -59,6 +59,23 @@ func Initrd() ([]File, error) {
 	return files("initrd", initrdTable)
 }
 
+// DpkgOptions are the options of dpkg that [Initrd] installs as a file. The
+// essential packages are unpacked before that file is there: whoever unpacks
+// them has to give dpkg these.
+func DpkgOptions() ([]string, error) {
+	b, err := content.ReadFile("initrd/etc/dpkg/dpkg.cfg.d/prose")
+	if err != nil {
+		return nil, fmt.Errorf("reading dpkg's options: %w", err)
+	}
+	var options []string
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			options = append(options, line)
+		}
+	}
+	return options, nil
+}
+
 // Base is what every image gets over its packages, parents before children.
 // Directories that the packages of [Packages] bring are not in it.
 func Base() ([]File, error) {
