@@ -54,8 +54,8 @@ func encode(label string, files []file, when time.Time) []byte {
 	volume(at(17), 2, jolietRoot, pathTables+2, next, label, when)
 	copy(at(18), "\xffCD001\x01")
 	for i, root := range []uint32{primaryRoot, jolietRoot} {
-		binary.LittleEndian.PutUint32(pathTable(at(uint32(pathTables+2*i))), root)
-		binary.BigEndian.PutUint32(pathTable(at(uint32(pathTables+2*i+1))), root)
+		pathTable(at(uint32(pathTables+2*i)), binary.LittleEndian, root)
+		pathTable(at(uint32(pathTables+2*i+1)), binary.BigEndian, root)
 	}
 
 	// "." and ".." of a root directory are both itself. The first of them says
@@ -122,11 +122,12 @@ func volume(b []byte, kind byte, root, table, sectors uint32, label string, when
 	b[881] = 1
 }
 
-// pathTable writes the one entry of a path table (9.4), the root directory,
-// and returns where the entry's sector number goes.
-func pathTable(b []byte) []byte {
+// pathTable writes the one entry of a path table (9.4): the root directory,
+// whose parent is the first entry, itself.
+func pathTable(b []byte, order binary.ByteOrder, root uint32) {
 	b[0] = 1 // length of the name, which is a zero byte
-	return b[2:]
+	order.PutUint32(b[2:], root)
+	order.PutUint16(b[6:], 1)
 }
 
 const pathTableSize = 10
