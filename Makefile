@@ -1,0 +1,53 @@
+# The commands that people and CI run. "make help" lists them.
+
+GO     ?= go
+BIN    := bin
+OUT    ?= out
+ARCHES := amd64 arm64
+# What goes into an image: no C, no paths of this machine, no symbols.
+STATIC := CGO_ENABLED=0 GOOS=linux
+
+DEMO   := testdata/recipes/demo.toml
+IMAGE  := $(OUT)/prose-0-generic-amd64.qcow2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo check test soak bench golden clean FORCE
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## install the tools that are missing (Debian, Ubuntu)
+	@testdata/scripts/setup
+
+build: setup $(BIN)/prose-image $(BIN)/packer-plugin-prose $(ARCHES:%=$(BIN)/prose-firstboot-linux-%) $(BIN)/pod/index.json ## make the programs and the pod double
+
+$(BIN)/prose-image $(BIN)/packer-plugin-prose: FORCE
+	@$(STATIC) $(GO) build -trimpath -o $@ ./cmd/$(@F)
+
+$(BIN)/prose-firstboot-linux-%: FORCE
+	@$(STATIC) GOARCH=$* $(GO) build -trimpath -ldflags='-s -w' -o $@ ./cmd/prose-firstboot
+
+$(BIN)/pod/index.json: FORCE
+	@$(GO) run ./testdata/pod/cmd/pod-registry build -o $(BIN)/pod >/dev/null
+
+demo: build ## bake the demo image and boot it to a login, BIOS and UEFI
+	$(BIN)/prose-image bake $(DEMO) -o $(OUT)
+	@testdata/scripts/demo $(BIN)/prose-image $(IMAGE)
+
+check: setup ## look at the sources: form, vet, staticcheck
+	@testdata/scripts/check
+
+test: build check ## run every test, from tables to booted machines
+	@testdata/scripts/test
+
+soak: build ## run the long tests and write what they found to docs/soak.md
+	@testdata/scripts/soak
+
+bench: build ## measure, and write docs/benchmarks.md
+	@testdata/scripts/bench
+
+golden: build ## rewrite the goldens; look at what git says then
+	@testdata/scripts/golden
+
+clean: ## remove what was made here; the user's cache stays
+	rm -rf $(BIN) $(OUT)

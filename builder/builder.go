@@ -1,0 +1,348 @@
+// Package builder bakes images:
+//
+//	Recipe --lock--> Lock --plan--> Plan --bake--> Layers --merge--> Tree --write--> Disk --convert--> Artifact
+//
+// [Bake] is that flow and reads top to bottom. Each arrow is a function of its
+// own: [LoadInputs] and [Resolve] read the outside world, [NewPlan] decides,
+// the rest makes bytes. Layers are cached by the hash of what goes into them,
+// so a bake does again only what changed.
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prose-im/prose-image/builder/disk"
+	"github.com/prose-im/prose-image/builder/format"
+	"github.com/prose-im/prose-image/builder/layer"
+	"github.com/prose-im/prose-image/builder/output"
+	"github.com/prose-im/prose-image/builder/progress"
+	"github.com/prose-im/prose-image/builder/tree"
+)
+
+// A Config says what to bake and where.
+type Config struct {
+	Recipe   string        // path of the recipe
+	Lock     string        // path of the lock; empty: beside the recipe
+	Out      string        // directory of the artifacts; it is made when missing
+	Cache    string        // directory of the cache; empty: the user's own
+	Agent    string        // directory of the agent's binaries; empty: that of this program
+	Formats  []string      // instead of the recipe's; nil: the recipe's
+	Progress progress.Func // nil: nobody watches
+}
+
+// A Result is what a bake made; as JSON it is the manifest.
+type Result struct {
+	Schema    int        `json:"schema"` // 1
+	Name      string     `json:"name"`
+	Version   string     `json:"version"`
+	Arch      string     `json:"arch"`
+	Release   string     `json:"release"`
+	Date      time.Time  `json:"date"` // of the lock
+	Layers    []Made     `json:"layers"`
+	Artifacts []Artifact `json:"artifacts"`
+}
+
+// Made is one layer of a bake.
+type Made struct {
+	Kind     string `json:"kind"`
+	Platform string `json:"platform,omitempty"`
+	Key      string `json:"key"`
+	Entries  int    `json:"entries"`
+	Cached   bool   `json:"-"`
+}
+
+// An Artifact is one finished file.
+type Artifact struct {
+	Platform string `json:"platform"`
+	Format   string `json:"format"`
+	File     string `json:"file"` // name in the output directory
+	Size     int64  `json:"size"` // bytes
+	SHA256   string `json:"sha256"`
+	Key      string `json:"key"` // of the disk it was made from
+}
+
+// ManifestName is the file of the manifest, beside the artifacts.
+const ManifestName = "manifest.json"
+
+func (c *Config) fill() error {
+	if c.Lock == "" {
+		c.Lock = LockPath(c.Recipe)
+	}
+	if c.Progress == nil {
+		c.Progress = progress.Discard
+	}
+	if c.Cache == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return fmt.Errorf("finding the cache: %w", err)
+		}
+		c.Cache = filepath.Join(dir, "prose-image")
+	}
+	if err := c.findAgent(); err != nil {
+		return err
+	}
+	for _, dir := range []string{c.Cache, c.Out} {
+		if dir == "" {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) findAgent() error {
+	if c.Agent != "" {
+		return nil
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding the agent: %w", err)
+	}
+	c.Agent = filepath.Dir(exe)
+	return nil
+}
+
+// Bake makes the artifacts of a recipe.
+func Bake(ctx context.Context, c Config) (*Result, error) {
+	if err := c.fill(); err != nil {
+		return nil, err
+	}
+
+	// 1. What is asked, and exactly which parts that means.
+	in, err := load(ctx, &c)
+	if err != nil {
+		return nil, err
+	}
+
+	// 2. What will be done.
+	plan, err := NewPlan(in)
+	if err != nil {
+		return nil, err
+	}
+
+	// 3. The layers that all platforms share.
+	b := &baking{c: c, in: in, plan: plan, tree: tree.New()}
+	defer b.close()
+	for _, l := range plan.Layers {
+		if err := b.layer(ctx, l, ""); err != nil {
+			return nil, err
+		}
+	}
+
+	// 4. For each platform its own layers, the disk, the artifacts.
+	result := &Result{Schema: 1, Name: plan.Name, Version: plan.Version, Arch: plan.Arch, Release: plan.Release.String(), Date: plan.Epoch}
+	old := readManifest(c.Out)
+	for i, d := range plan.Disks {
+		own, err := b.branch(i == len(plan.Disks)-1)
+		if err != nil {
+			return nil, err
+		}
+		made, err := own.disk(ctx, d, old)
+		b.made, b.files = own.made, own.files
+		if err != nil {
+			return nil, err
+		}
+		result.Artifacts = append(result.Artifacts, made...)
+	}
+	result.Layers = b.made
+
+	// 5. The record of it all, last.
+	if err := writeManifest(c.Out, result); err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+// baking is one run of [Bake] on its way to a disk.
+type baking struct {
+	c      Config
+	in     *Inputs
+	plan   *Plan
+	tree   *tree.Tree     // the layers so far, merged
+	layers []*layer.Layer // the same, apart
+	keys   []Key
+	made   []Made
+	files  []*os.File
+}
+
+// branch starts the layers of a platform over the shared ones. The last
+// platform may have the shared tree itself.
+func (b *baking) branch(last bool) (*baking, error) {
+	own := *b
+	if last {
+		return &own, nil
+	}
+	var err error
+	own.tree, err = tree.Merge(b.layers...)
+	return &own, err
+}
+
+func (b *baking) close() {
+	for _, f := range b.files {
+		f.Close()
+	}
+}
+
+// layer makes or finds one layer and lays it over the tree.
+func (b *baking) layer(ctx context.Context, l Layer, platform string) error {
+	key, err := l.key(b.tree, b.keys)
+	if err != nil {
+		return err
+	}
+	store := cache{b.c.Cache}
+	found, f, err := store.open(l.Kind, key)
+	cached := err == nil
+	if errors.Is(err, fs.ErrNotExist) {
+		err = b.c.Progress.Do("bake", l.Kind, func() (int64, error) {
+			err := store.make(key, func(create createFunc) error {
+				return lookupKind(l.Kind).make(ctx, &making{in: b.in, plan: b.plan, platform: platform, cache: b.c.Cache, below: b.tree, create: create})
+			})
+			if err != nil {
+				return 0, fmt.Errorf("baking layer %s: %w", l.Kind, output.Explain(err, store.path(key), 0))
+			}
+			found, f, err = store.open(l.Kind, key)
+			if err != nil {
+				return 0, fmt.Errorf("baking layer %s: %w", l.Kind, err)
+			}
+			info, err := f.Stat()
+			if err != nil {
+				return 0, err
+			}
+			return info.Size(), nil
+		})
+	} else if cached {
+		b.c.Progress(progress.Event{Stage: "bake", Name: l.Kind, State: progress.Cached})
+	}
+	if err != nil {
+		return err
+	}
+	b.files = append(b.files, f)
+	if err := b.tree.Add(found); err != nil {
+		return err
+	}
+	b.layers = append(b.layers[:len(b.layers):len(b.layers)], found)
+	b.keys = append(b.keys[:len(b.keys):len(b.keys)], key)
+	b.made = append(b.made, Made{Kind: l.Kind, Platform: platform, Key: key.String(), Entries: len(found.Entries), Cached: cached})
+	return nil
+}
+
+// disk makes the artifacts of one platform. Those of an earlier bake that were
+// made from the same disk stay as they are.
+func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, error) {
+	for _, l := range d.Layers {
+		if err := b.layer(ctx, l, d.Platform); err != nil {
+			return nil, err
+		}
+	}
+	h := newHash("disk")
+	for _, k := range b.keys {
+		h.add("layer", k.String())
+	}
+	h.add("release", b.plan.Release.String())
+	h.add("free", fmt.Sprint(d.Free))
+	h.add("size", fmt.Sprint(d.Size))
+	key := h.sum().String()
+
+	var artifacts []Artifact
+	var missing []string
+	for _, name := range d.Formats {
+		if a := old.find(b.c.Out, name, key); a != nil {
+			b.c.Progress(progress.Event{Stage: "convert", Name: a.File, State: progress.Cached})
+			artifacts = append(artifacts, *a)
+			continue
+		}
+		missing = append(missing, name)
+	}
+	if len(missing) == 0 {
+		return artifacts, nil
+	}
+	// From here on the old record may be wrong about files of the same name.
+	if err := os.Remove(filepath.Join(b.c.Out, ManifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("removing the manifest of an earlier bake: %w", err)
+	}
+
+	// The raw disk is made under a name of its own: as an artifact it appears
+	// when it is complete, and otherwise it goes when the others are made.
+	stem := fmt.Sprintf("%s-%s-%s-%s", b.plan.Name, b.plan.Version, d.Platform, b.plan.Arch)
+	raw := filepath.Join(b.c.Out, "."+stem+".raw.part")
+	defer os.Remove(raw)
+	err := b.c.Progress.Do("write", stem, func() (int64, error) {
+		r, err := disk.Write(ctx, raw, b.tree, disk.Options{
+			Arch: b.plan.Arch, IDs: disk.Derive(b.plan.Release), Label: "root", Time: b.plan.Epoch, Size: d.Size, Free: d.Free,
+		})
+		return r.Size, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range missing {
+		f, err := format.Lookup(name)
+		if err != nil {
+			return nil, err
+		}
+		file := stem + "." + f.Ext
+		err = b.c.Progress.Do("convert", file, func() (int64, error) {
+			made, err := format.Convert(ctx, f, raw, filepath.Join(b.c.Out, file))
+			if err != nil {
+				return 0, err
+			}
+			artifacts = append(artifacts, Artifact{Platform: d.Platform, Format: name, File: file, Size: made.Size, SHA256: made.SHA256, Key: key})
+			return made.Size, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return artifacts, nil
+}
+
+// find returns the artifact of an earlier bake that was made from the disk
+// with this key, when its file is still there.
+func (r *Result) find(out, formatName, key string) *Artifact {
+	if r == nil {
+		return nil
+	}
+	for _, a := range r.Artifacts {
+		if a.Format != formatName || a.Key != key {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(out, a.File)); err == nil && info.Size() == a.Size {
+			return &a
+		}
+	}
+	return nil
+}
+
+// readManifest reads what an earlier bake left; nil when there is nothing of
+// use.
+func readManifest(out string) *Result {
+	b, err := os.ReadFile(filepath.Join(out, ManifestName))
+	if err != nil {
+		return nil
+	}
+	r := &Result{}
+	if json.Unmarshal(b, r) != nil || r.Schema != 1 {
+		return nil
+	}
+	return r
+}
+
+func writeManifest(out string, r *Result) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding manifest: %w", err)
+	}
+	if err := output.WriteFile(filepath.Join(out, ManifestName), append(b, '\n')); err != nil {
+		return fmt.Errorf("writing manifest: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// Check reads a recipe, what it names and its lock, and returns everything that
+// is wrong with them. It writes nothing.
+func Check(c Config) error {
+	if c.Lock == "" {
+		c.Lock = LockPath(c.Recipe)
+	}
+	if err := c.findAgent(); err != nil {
+		return err
+	}
+	in, err := loadInputs(&c)
+	if err != nil {
+		return err
+	}
+	lock, err := ReadLock(c.Lock)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return lock.fits(c.Lock, in.Recipe, in.request(), in.imageNames())
+}
+
+// Prepare does what comes before the first layer of a bake and returns the
+// plan.
+func Prepare(ctx context.Context, c Config) (*Plan, error) {
+	if err := c.fill(); err != nil {
+		return nil, err
+	}
+	in, err := load(ctx, &c)
+	if err != nil {
+		return nil, err
+	}
+	return NewPlan(in)
+}
+
+// UpdateLock writes the lock of a recipe and returns its path. One that is
+// there is kept, when it fits, unless update is set.
+func UpdateLock(ctx context.Context, c Config, update bool) (string, error) {
+	if err := c.fill(); err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(c.Lock); err == nil && !update {
+		return c.Lock, Check(c)
+	}
+	in, err := loadInputs(&c)
+	if err != nil {
+		return "", err
+	}
+	if err := in.resolve(ctx, &c); err != nil {
+		return "", fmt.Errorf("locking: %w", err)
+	}
+	return c.Lock, nil
+}

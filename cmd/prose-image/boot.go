@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/prose-im/prose-image/builder/boot"
+)
+
+var bootVerb = verb{
+	name: "boot", args: "IMAGE", atLeast: 1, atMost: 1,
+	short: "start an image in QEMU and show its console",
+	long: `
+Starts an image in QEMU with its serial console on this terminal. The image is
+not written to. KVM is used where it really works, emulation elsewhere.
+`,
+	flags: func(f *pflag.FlagSet) func(context.Context, *term, []string) error {
+		o := boot.Options{}
+		firmware := f.String("firmware", string(boot.BIOS), "firmware: "+join(boot.Firmwares))
+		network := f.String("network", string(boot.Open), "what the machine reaches: "+join(boot.Networks))
+		forwards := f.StringArray("forward", nil, "HOST:GUEST, a port of this machine that leads to one of the guest; may be repeated")
+		f.StringVar(&o.Seed, "seed", "", "NoCloud seed to attach, see prose-image seed")
+		f.IntVar(&o.Memory, "memory", 2048, "MiB of memory")
+		f.IntVar(&o.CPUs, "cpus", 2, "processors")
+		f.StringVar(&o.CPU, "cpu", "", "processor model; the host's with KVM, else the one that is quickest to emulate")
+		f.StringVar(&o.Log, "log", "", "file that gets what the console says")
+		gib := f.Int64("disk", 0, "GiB of disk that the guest sees; as much as the image has unless given")
+		return func(ctx context.Context, t *term, args []string) error {
+			o.Image, o.Firmware, o.Network, o.Size = args[0], boot.Firmware(*firmware), boot.Network(*network), *gib<<30
+			for _, text := range *forwards {
+				fw, err := parseForward(text)
+				if err != nil {
+					return &usageError{"boot", err}
+				}
+				o.Forwards = append(o.Forwards, fw)
+			}
+			return boot.Interactive(ctx, o, t.in, t.out, t.err)
+		}
+	},
+}
+
+func parseForward(s string) (boot.Forward, error) {
+	host, guest, ok := strings.Cut(s, ":")
+	h, herr := strconv.Atoi(host)
+	g, gerr := strconv.Atoi(guest)
+	if !ok || herr != nil || gerr != nil {
+		return boot.Forward{}, fmt.Errorf("--forward %q is not HOST:GUEST, such as 2222:22", s)
+	}
+	return boot.Forward{Host: h, Guest: g}, nil
+}
+
+func join[T ~string](names []T) string {
+	var s []string
+	for _, n := range names {
+		s = append(s, string(n))
+	}
+	return strings.Join(s, ", ")
+}

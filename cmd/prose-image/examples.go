@@ -1,0 +1,47 @@
+package main
+
+// overviewExample and examples are real sessions.
+const overviewExample = `Example:
+  $ prose-image init pod.toml
+  $ prose-image bake pod.toml -o out
+  $ prose-image seed --domain example.org -o seed.iso
+  $ prose-image boot out/prose-0-generic-amd64.qcow2 --seed seed.iso
+`
+
+var examples = map[string]string{
+	"init": `  $ prose-image init pod.toml
+  pod.toml
+`,
+	"check": `  $ prose-image check pod.toml
+  pod.toml:3:10: "fastest" is not one of cloud, generic
+      3 | kernel = "fastest"
+        |          ^^^^^^^^^
+        = write kernel = "cloud"
+  error: pod.toml has 1 problem
+`,
+	"plan": `  $ prose-image plan pod.toml
+  prose 0 for amd64, release 0123456789abcdef, times at 2026-11-21T09:15:44Z
+    layer base
+      suite        trixie
+      packages     262 locked
+  …
+`,
+	"lock": `  $ prose-image lock --update pod.toml
+  pod.lock
+`,
+	"bake": `  $ prose-image bake pod.toml -o out --format raw --format qcow2
+  bake     base                     41.0 s  702.1 MiB
+  …
+  out/prose-0-generic-amd64.qcow2
+`,
+	"seed": `  $ prose-image seed --domain example.org --ssh-key ~/.ssh/id_ed25519.pub -o seed.iso
+  seed.iso
+`,
+	"boot": `  $ prose-image boot out/prose-0-generic-amd64.qcow2 --seed seed.iso --firmware uefi --forward 2222:22
+  …
+  prose login:
+`,
+	"version": `  $ prose-image version
+  prose-image v1.0.0 go1.26.8 linux/amd64
+`,
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Exit codes, DESIGN section 11.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2 // wrong input or usage
+)
+
+// A verb is one command of the program.
+type verb struct {
+	name    string
+	args    string // its arguments, as usage shows them
+	short   string
+	long    string // ends in a worked example
+	atLeast int    // arguments
+	atMost  int
+	// flags declares the verb's flags and returns what runs it.
+	flags func(f *pflag.FlagSet) func(ctx context.Context, t *term, args []string) error
+}
+
+// verbs lists the commands in the order of a first use.
+var verbs = []verb{initVerb, checkVerb, planVerb, lockVerb, bakeVerb, seedVerb, bootVerb, versionVerb}
+
+// A usageError is a command line that is not understood.
+type usageError struct {
+	verb string
+	err  error
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+
+func (e *usageError) Hint() string {
+	return strings.TrimSpace("prose-image " + e.verb + " --help")
+}
+
+// run is the whole program as a function of its arguments and streams.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	t := newTerm(stdin, stdout, stderr)
+	err := dispatch(ctx, t, args)
+	t.stopProgress()
+	if err == nil {
+		return exitDone
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		t.errorf("interrupted")
+		return exitFailed
+	}
+	t.problem(err)
+	return exitCode(err)
+}
+
+func dispatch(ctx context.Context, t *term, args []string) error {
+	if len(args) == 0 {
+		return &usageError{err: errors.New("no command given")}
+	}
+	switch args[0] {
+	case "help", "--help", "-h":
+		if len(args) > 1 {
+			return dispatch(ctx, t, []string{args[1], "--help"})
+		}
+		t.printf("%s", overview())
+		return nil
+	case "--version":
+		args = []string{"version"}
+	}
+	for _, v := range verbs {
+		if v.name != args[0] {
+			continue
+		}
+		f := pflag.NewFlagSet(v.name, pflag.ContinueOnError)
+		f.SetOutput(io.Discard)
+		f.SortFlags = false
+		work := v.flags(f)
+		if err := f.Parse(args[1:]); err != nil {
+			if errors.Is(err, pflag.ErrHelp) {
+				t.printf("%s", help(v, f))
+				return nil
+			}
+			return &usageError{v.name, err}
+		}
+		if n := f.NArg(); n < v.atLeast || n > v.atMost {
+			return &usageError{v.name, fmt.Errorf("%s takes %s, not %d arguments", v.name, orNothing(v.args), n)}
+		}
+		return work(ctx, t, f.Args())
+	}
+	return &usageError{err: fmt.Errorf("unknown command %q", args[0])}
+}
+
+func orNothing(args string) string {
+	if args == "" {
+		return "nothing"
+	}
+	return args
+}
+
+func overview() string {
+	var b strings.Builder
+	b.WriteString("prose-image bakes ready-to-boot images of a Prose Pod.\n\nUsage: prose-image COMMAND\n\n")
+	for _, v := range verbs {
+		fmt.Fprintf(&b, "  %-8s %s\n", v.name, v.short)
+	}
+	b.WriteString("\nprose-image COMMAND --help says more of one.\n\n" + overviewExample)
+	return b.String()
+}
+
+func help(v verb, f *pflag.FlagSet) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage: %s\n\n%s", strings.TrimSpace("prose-image "+v.name+" "+v.args), strings.TrimLeft(v.long, "\n"))
+	if f.HasFlags() {
+		b.WriteString("\nFlags:\n" + f.FlagUsages())
+	}
+	b.WriteString("\nExample:\n" + examples[v.name])
+	return b.String()
+}
