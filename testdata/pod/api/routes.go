@@ -77,7 +77,7 @@ func (in *instance) body(w http.ResponseWriter, r *http.Request, v any) bool {
 	switch {
 	case err == nil:
 		return true
-	case errors.As(err, &syntax):
+	case errors.As(err, &syntax), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		in.fail(w, http.StatusBadRequest, "unknown", err)
 	default:
 		in.fail(w, http.StatusUnprocessableEntity, "unknown", err)

@@ -83,14 +83,16 @@ func (p *prosody) hangup() error {
 	return p.cmd.Process.Signal(syscall.SIGHUP)
 }
 
-// until calls try every 50 ms until it succeeds, Prosody ends, or limit is over.
+// until calls try every 50 ms until it succeeds, Prosody refuses or ends, or
+// limit is over.
 func (p *prosody) until(limit time.Duration, what string, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	for {
 		err := try(ctx)
-		if err == nil {
-			return nil
+		var refused *statusError
+		if err == nil || errors.As(err, &refused) {
+			return err
 		}
 		select {
 		case <-p.done:
