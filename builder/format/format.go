@@ -100,15 +100,14 @@ func convert(ctx context.Context, f Format, src, dst string) (Artifact, error) {
 		end, err = out.Seek(0, io.SeekEnd)
 	}
 	if err == nil && ctx.Err() == nil {
-		err = out.Commit()
+		if err = out.Commit(); err == nil {
+			return Artifact{Path: dst, Format: f.Name, Size: end, SHA256: hex.EncodeToString(sum)}, nil
+		}
 	}
 	if ctx.Err() != nil {
 		return Artifact{}, context.Cause(ctx)
 	}
-	if err != nil {
-		return Artifact{}, output.Explain(err, dst, used(in, size))
-	}
-	return Artifact{Path: dst, Format: f.Name, Size: end, SHA256: hex.EncodeToString(sum)}, nil
+	return Artifact{}, output.Explain(err, dst, used(in, size))
 }
 
 // Describe reads the file at path, which is there already, as an artifact of

@@ -163,7 +163,7 @@ func TestFormats(t *testing.T) {
 		}},
 		{"noise last, after text", 3 * mib, []spot{{0, 2 * mib, "text"}, {2 * mib, mib, "noise"}}},
 		{"text last, after noise", 3 * mib, []spot{{0, 2 * mib, "noise"}, {2 * mib, mib, "text"}}},
-		{"far apart", 1200 * mib, []spot{{0, 1000, "text"}, {511 * mib, 2 * mib, "text"}, {1200*mib - 700, 700, "noise"}}},
+		{"far apart", 600 * mib, []spot{{0, 1000, "text"}, {511 * mib, 2 * mib, "text"}, {600*mib - 700, 700, "noise"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			src := disk(t, c.size, c.spots...)
@@ -197,14 +197,14 @@ func TestRandomDisks(t *testing.T) {
 // The same disk gives the same file: on one processor or several, with holes or
 // with zeros in their place.
 func TestDeterminism(t *testing.T) {
-	src := disk(t, 40<<20, spot{0, 9 << 20, "text"}, spot{12 << 20, 3 << 20, "noise"}, spot{20<<20 + 777, 8 << 20, "far"})
+	src := disk(t, 20<<20, spot{0, 6 << 20, "text"}, spot{8 << 20, 1 << 20, "noise"}, spot{10<<20 + 777, 2 << 20, "far"})
 	dense := filepath.Join(t.TempDir(), "dense")
 	run(t, "cp", "--sparse=never", src, dense)
 	for _, f := range All {
 		first := convertChecked(t, f.Name, src)
-		for _, procs := range []int{1, 2, 5} {
+		for _, procs := range []int{1, 4} {
 			before := runtime.GOMAXPROCS(procs)
-			again := convertChecked(t, f.Name, []string{src, dense}[procs%2])
+			again := convertChecked(t, f.Name, map[int]string{1: dense, 4: src}[procs])
 			runtime.GOMAXPROCS(before)
 			if first.SHA256 != again.SHA256 {
 				t.Errorf("%s differs with %d processors", f.Name, procs)
@@ -353,7 +353,7 @@ var errStopped = errors.New("stopped by the test")
 // An end of the context, before or in the middle, is its cause, and leaves what
 // was there.
 func TestCancel(t *testing.T) {
-	src := disk(t, 64<<20, spot{0, 16 << 20, "text"}, spot{20 << 20, 44 << 20, "noise"})
+	src := disk(t, 32<<20, spot{0, 8 << 20, "text"}, spot{10 << 20, 22 << 20, "noise"})
 	for _, f := range All {
 		for _, started := range []bool{false, true} {
 			t.Run(fmt.Sprint(f.Name, " ", started), func(t *testing.T) {

@@ -57,7 +57,8 @@ func createNamed(path string) (*File, error) {
 }
 
 // Commit brings the file to disk and to its path, in place of what was there,
-// and closes it. After an error the path is as it was.
+// and closes it. After an error the path is as it was, but for one of syncing
+// the directory: then a power cut may still undo the change.
 func (f *File) Commit() error {
 	defer f.Discard()
 	if err := f.Sync(); err != nil {
