@@ -97,7 +97,7 @@ func TestConsoleForgets(t *testing.T) {
 	line := []byte(strings.Repeat("x", 1023) + "\n")
 	for range 4 * keep / len(line) {
 		c.Write(line)
-		c.find(regexp.MustCompile("x"))
+		c.find(regexp.MustCompile(`x\n`))
 	}
 	c.Write([]byte("the end\n"))
 	if n := len(c.String()); n > 2*keep || n < keep {
