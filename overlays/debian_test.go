@@ -55,7 +55,9 @@ func run(t *testing.T, script string) (string, error) {
 	}
 	const enter = `set -e
 mount --make-rprivate /
+mount --bind "$0" "$0"
 mount -t proc proc "$0/proc"
+mount -t sysfs sysfs "$0/sys"
 mount -t tmpfs tmpfs "$0/run"
 mount --rbind /dev "$0/dev"
 ip link set lo up
@@ -71,7 +73,7 @@ func mustRun(t *testing.T, script string) string {
 	t.Helper()
 	out, err := run(t, script)
 	if err != nil {
-		t.Fatalf("%s\n%v\n%s", script, err, out)
+		t.Fatalf("%.200s\n%v\n%s", script, err, out)
 	}
 	return out
 }
