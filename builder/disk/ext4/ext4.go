@@ -36,7 +36,7 @@ type Options struct {
 	Time       time.Time // of the superblock, journal and lost+found; creation time of every inode
 	Size       int64     // bytes, a multiple of 4096; 0: as small as the tree fits, plus Free
 	Free       int64     // bytes to leave free when Size is 0
-	InodeRatio int64     // bytes per inode, at least 1024; 0: 16384
+	InodeRatio int64     // bytes per inode, at least 4096; 0: 16384
 }
 
 // A Layout is a measured file system, ready for [Write]. It keeps the tree it
@@ -54,10 +54,11 @@ type Options struct {
 //
 // # Where the inode count comes from
 //
-// Inodes is the larger of Size / InodeRatio, which keeps its density when the
-// file system grows, and UsedInodes + free bytes / InodeRatio, which leaves room
-// beside a tree of many small files; spread evenly over the groups, rounded up
-// to a whole block of inodes, at most 32768 in a group.
+// Inodes is the larger of one per InodeRatio bytes of all groups, the last one
+// taken as if it were whole, and UsedInodes + free bytes / InodeRatio, which
+// leaves room beside a tree of many small files; spread evenly over the groups,
+// rounded up to a whole block of inodes, at most 32768 in a group. Groups that
+// are added when the file system grows have as many.
 type Layout struct {
 	Size       int64 // bytes of the file system; the file must have as many
 	Need       int64 // bytes that are taken when no content has a zero block
@@ -117,8 +118,8 @@ func (o *Options) check() error {
 		return fmt.Errorf("measuring ext4: size %d is no multiple of %d", o.Size, blockSize)
 	case o.Free < 0:
 		return fmt.Errorf("measuring ext4: free space %d is negative", o.Free)
-	case o.InodeRatio != 0 && o.InodeRatio < 1024:
-		return fmt.Errorf("measuring ext4: inode ratio %d is below 1024", o.InodeRatio)
+	case o.InodeRatio != 0 && o.InodeRatio < blockSize:
+		return fmt.Errorf("measuring ext4: inode ratio %d is below %d", o.InodeRatio, blockSize)
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func fit(p *plan, o Options) (geometry, error) {
 
 // wantInodes is the count that the text of [Layout] describes.
 func (p *plan) wantInodes(o Options, blocks uint64, free int64) uint64 {
-	return max(blocks*blockSize/uint64(o.InodeRatio), p.inodes()+uint64(free/o.InodeRatio))
+	return max(groupsOf(blocks)*(blocksPerGroup*blockSize/uint64(o.InodeRatio)), p.inodes()+uint64(free/o.InodeRatio))
 }
 
 func groupsOf(blocks uint64) uint64 { return (blocks + blocksPerGroup - 1) / blocksPerGroup }

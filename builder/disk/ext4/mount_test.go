@@ -1,16 +1,21 @@
 package ext4
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
-// mount mounts an image over a loop device and says where; false where this
-// process may not.
+// mount mounts an image over a loop device and says where; false, with a note
+// in the log, where this process may not.
 func mount(t testing.TB, image, options string) (string, bool) {
 	t.Helper()
 	if os.Getuid() != 0 {
+		t.Log("not root: the kernel was not asked")
 		return "", false
 	}
 	dir := t.TempDir()
@@ -23,15 +28,139 @@ func mount(t testing.TB, image, options string) (string, bool) {
 	return dir, true
 }
 
+// TestMount has the kernel read generated trees.
 func TestMount(t *testing.T) {
-	for seed := range uint64(3) {
-		from := generate(t, seed, 2000, allNames)
+	for seed := range uint64(4) {
+		from := generate(t, seed, 1500, allNames)
 		image, _ := write(t, from, options)
 		dir, ok := mount(t, image, "ro")
 		if !ok {
-			t.Log("no root: the kernel was not asked")
 			return
 		}
 		compare(t, "kernel", seeTree(t, from), seeDir(t, dir), nil)
 	}
+}
+
+// TestChange has the kernel change everything that was written, which trips
+// over wrong bitmaps, counts, hashes and checksums.
+func TestChange(t *testing.T) {
+	from := generate(t, 11, 1500, allNames)
+	o := options
+	o.Free = 64 << 20
+	image, l := write(t, from, o)
+	dir, ok := mount(t, image, "rw,errors=remount-ro")
+	if !ok {
+		return
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	if free := int64(fs.Bfree) * fs.Bsize; free < o.Free {
+		t.Errorf("the kernel finds %d bytes free of %d", free, o.Free)
+	}
+	if int64(fs.Files) != l.Inodes || int64(fs.Files-fs.Ffree) != l.UsedInodes {
+		t.Errorf("the kernel finds %d inodes, %d free, measured were %d, %d used", fs.Files, fs.Ffree, l.Inodes, l.UsedInodes)
+	}
+	before := seeDir(t, dir)
+	n := 0
+	for p, s := range before {
+		at := filepath.Join(dir, p)
+		var err error
+		switch n++; {
+		case s.Type == 0 && n%3 == 0:
+			err = os.Remove(at)
+		case s.Type == 0 && n%3 == 1:
+			err = os.Truncate(at, s.Size/2)
+		case s.Type == 0:
+			var f *os.File
+			if f, err = os.OpenFile(at, os.O_WRONLY, 0); err == nil {
+				_, err = f.WriteAt([]byte(strings.Repeat("new", 3000)), s.Size/2)
+				f.Close()
+			}
+		default:
+			err = unix.Lsetxattr(at, "trusted.new", []byte(strings.Repeat("v", 10+n%80)), 0)
+			if err == unix.ENOSPC { // the block of attributes was full
+				err = unix.Lremovexattr(at, "trusted.overlay.origin")
+			}
+		}
+		if err != nil {
+			t.Fatalf("changing %q: %v", p, err)
+		}
+	}
+	run(t, "umount", dir)
+	fsck(t, image)
+}
+
+// TestGrow grows a file system past the descriptors that it has room for:
+// mounted, as growpart and resize2fs do at first boot, where this process may;
+// resize2fs alone otherwise, which makes room by moving blocks.
+func TestGrow(t *testing.T) {
+	from := generate(t, 12, 500, allNames)
+	image, l := write(t, from, options)
+	const size = 20 << 30
+	if dir, ok := mount(t, image, "rw,errors=remount-ro"); ok && mayResize(t) {
+		loop, _, _ := strings.Cut(run(t, "losetup", "-j", image), ":")
+		if err := os.Truncate(image, size); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "losetup", "-c", loop)
+		run(t, "resize2fs", loop)
+		if err := os.WriteFile(filepath.Join(dir, "big"), make([]byte, 64<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		change(t, dir, 1000)
+		run(t, "umount", dir)
+		fsck(t, image)
+		if features := run(t, "dumpe2fs", "-h", image); !strings.Contains(features, "meta_bg") {
+			t.Errorf("no meta_bg after growing:\n%s", features)
+		}
+	} else {
+		if ok {
+			run(t, "umount", dir)
+			t.Log("no CAP_SYS_RESOURCE: grown unmounted")
+		}
+		run(t, "e2fsck", "-fp", image) // resize2fs wants the check to be younger than the mount
+		run(t, "resize2fs", image, fmt.Sprintf("%dK", size>>10))
+		fsck(t, image)
+	}
+	dir, ok := mount(t, image, "rw,errors=remount-ro")
+	if !ok {
+		return
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	if got := int64(fs.Blocks) * fs.Bsize; got < size*95/100 {
+		t.Errorf("it has %d bytes after growing to %d", got, int64(size))
+	}
+	if ratio := size / int64(fs.Files); ratio > 17000 {
+		t.Errorf("%d bytes per inode after growing, %d before", ratio, l.Size/l.Inodes)
+	}
+	got := seeDir(t, dir)
+	for p := range got {
+		if strings.HasPrefix(p, "new") || p == "big" {
+			delete(got, p)
+		}
+	}
+	compare(t, "grown", seeTree(t, from), got, func(s *seen) {
+		if s.Same == "." {
+			s.Links, s.Time = 0, ""
+		}
+	})
+	run(t, "umount", dir)
+	fsck(t, image)
+}
+
+// mayResize says whether this process has CAP_SYS_RESOURCE, which
+// EXT4_IOC_RESIZE_FS asks for.
+func mayResize(t testing.TB) bool {
+	t.Helper()
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	return data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
 }

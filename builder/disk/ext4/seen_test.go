@@ -65,6 +65,9 @@ func seeTree(t testing.TB, from *tree.Tree) map[string]seen {
 			Time: stampText(n.ModTime.Unix(), int64(n.ModTime.Nanosecond())), Target: n.Target,
 			Major: n.Major, Minor: n.Minor, Xattrs: map[string]string{},
 		}
+		if n.ModTime.IsZero() {
+			s.Time = stampText(options.Time.Unix(), 0)
+		}
 		for name, value := range n.Xattrs {
 			s.Xattrs[name] = short(value)
 		}
