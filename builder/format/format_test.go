@@ -163,7 +163,7 @@ func TestFormats(t *testing.T) {
 		}},
 		{"noise last, after text", 3 * mib, []spot{{0, 2 * mib, "text"}, {2 * mib, mib, "noise"}}},
 		{"text last, after noise", 3 * mib, []spot{{0, 2 * mib, "noise"}, {2 * mib, mib, "text"}}},
-		{"far apart", 600 * mib, []spot{{0, 1000, "text"}, {511 * mib, 2 * mib, "text"}, {600*mib - 700, 700, "noise"}}},
+		{"far apart", 60 * mib, []spot{{0, 1000, "text"}, {31*mib + 5, 2 * mib, "text"}, {60*mib - 700, 700, "noise"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			src := disk(t, c.size, c.spots...)

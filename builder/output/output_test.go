@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -158,5 +159,40 @@ func TestExplain(t *testing.T) {
 	other := errors.New("other")
 	if Explain(other, "x", 1) != other || Explain(nil, "x", 1) != nil {
 		t.Error("another error was explained")
+	}
+}
+
+// A killed process leaves nothing, where files can be without a name. The test
+// runs itself again to have a process to kill.
+func TestKilled(t *testing.T) {
+	if path := os.Getenv("TEST_OUTPUT"); path != "" {
+		f, err := Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString("half"); err != nil {
+			t.Fatal(err)
+		}
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	dir := t.TempDir()
+	f, err := Create(filepath.Join(dir, "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nameless := f.temp == ""
+	f.Discard()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$")
+	cmd.Env = append(os.Environ(), "TEST_OUTPUT="+filepath.Join(dir, "x"))
+	var exit *exec.ExitError
+	if err := cmd.Run(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("the process was not killed: %v", err)
+	}
+	names := list(t, dir)
+	if nameless && len(names) != 0 {
+		t.Errorf("left behind: %q", names)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "x")); err == nil {
+		t.Error("half a file is at the path")
 	}
 }
