@@ -18,6 +18,9 @@ import (
 // debugfs answers requests on an image, one text for each.
 func debugfs(t testing.TB, image string, requests []string) []string {
 	t.Helper()
+	if len(requests) == 0 {
+		return nil
+	}
 	cmd := exec.Command("debugfs", "-f", "-", image)
 	cmd.Stdin = strings.NewReader(strings.Join(requests, "\n") + "\n")
 	cmd.Env = append(os.Environ(), "TZ=UTC", "DEBUGFS_PAGER=cat")

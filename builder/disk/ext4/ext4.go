@@ -114,6 +114,8 @@ func (o *Options) check() error {
 		return fmt.Errorf("measuring ext4: no UUID")
 	case len(o.Label) > 16:
 		return fmt.Errorf("measuring ext4: label %q has %d bytes, at most 16 fit", o.Label, len(o.Label))
+	case o.Time.Unix() < 0 || o.Time.After(lastTime):
+		return fmt.Errorf("measuring ext4: time %v is not between 1970 and 2446", o.Time)
 	case o.Size < 0 || o.Size%blockSize != 0:
 		return fmt.Errorf("measuring ext4: size %d is no multiple of %d", o.Size, blockSize)
 	case o.Free < 0:

@@ -59,21 +59,21 @@ func generate(t testing.TB, seed uint64, entries int, kind names) *tree.Tree {
 		}
 		return string(s)
 	}
-	xattrs := func(kind layer.Type) map[string]string {
+	xattrs := func(of layer.Type) map[string]string {
 		x := map[string]string{}
 		if r.IntN(3) > 0 {
 			return nil
 		}
-		if kind == layer.File && r.IntN(2) == 0 {
+		if of == layer.File && r.IntN(2) == 0 {
 			x["security.capability"] = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 		}
-		if kind == layer.Dir {
+		if of == layer.Dir {
 			x["trusted.overlay.opaque"] = "y"
 			if r.IntN(2) == 0 {
 				x["system.posix_acl_default"] = acl(1, 7, 4, 5, 0x10, 5, 0x20, 5)
 			}
 		}
-		if kind == layer.Dir || kind == layer.File {
+		if of == layer.Dir || of == layer.File {
 			for range r.IntN(4) {
 				x["user."+fmt.Sprint(r.IntN(100))] = random(r.IntN(200))
 			}
@@ -83,7 +83,10 @@ func generate(t testing.TB, seed uint64, entries int, kind names) *tree.Tree {
 			}
 		}
 		x["trusted.overlay.origin"] = random(r.IntN(90))
-		x["trusted.b"+random(1)[:0]+"c"] = random(3)
+		if kind.odd {
+			x["trusted.\xe9t\xe9"] = random(r.IntN(90))
+		}
+		x["trusted.b"] = random(3)
 		return x
 	}
 	dirs := []string{"."}
