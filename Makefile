@@ -30,14 +30,18 @@ $(BIN)/prose-firstboot-linux-%: FORCE
 $(BIN)/pod/index.json: FORCE
 	@$(GO) run ./testdata/pod/cmd/pod-registry build -o $(BIN)/pod >/dev/null
 
-demo: build ## bake the demo image and boot it to a login, BIOS and UEFI
+# The double's digests move with its sources, and the demo's lock with them.
+$(DEMO:.toml=.lock): $(BIN)/pod/index.json | $(BIN)/prose-image
+	$(BIN)/prose-image lock --update $(DEMO)
+
+demo: build $(DEMO:.toml=.lock) ## bake the demo image and boot it to a login, BIOS and UEFI
 	$(BIN)/prose-image bake $(DEMO) -o $(OUT)
 	@testdata/scripts/demo $(BIN)/prose-image $(IMAGE)
 
 check: setup ## look at the sources: form, vet, staticcheck
 	@testdata/scripts/check
 
-test: build check ## run every test, from tables to booted machines
+test: build check $(DEMO:.toml=.lock) ## run every test, from tables to booted machines
 	@testdata/scripts/test
 
 soak: build ## run the long tests and write what they found to docs/soak.md

@@ -111,19 +111,7 @@ func beside(dir, name string) string {
 // them to the lock.
 func (in *Inputs) resolve(ctx context.Context, c *Config) error {
 	lock := &Lock{Schema: lockSchema, Suite: in.Recipe.Suite, Arch: in.Recipe.Arch, Request: in.request()}
-	err := c.Progress.Do("lock", "packages", func() (int64, error) {
-		res, err := debian.Resolve(ctx, debian.Request{
-			Suite: in.Recipe.Suite, Arch: in.Recipe.Arch, Mirrors: in.Recipe.Mirrors, Packages: lock.Request,
-		})
-		if err != nil {
-			return 0, err
-		}
-		lock.Date, lock.Sources, lock.Packages = res.Date, res.Sources, res.Packages
-		return 0, nil
-	})
-	if err != nil {
-		return err
-	}
+	// Images first: a registry that does not answer is known in a second.
 	source := in.images(c.Cache)
 	for _, name := range in.imageNames() {
 		err := c.Progress.Do("lock", shortName(name), func() (int64, error) {
@@ -137,6 +125,19 @@ func (in *Inputs) resolve(ctx context.Context, c *Config) error {
 		if err != nil {
 			return err
 		}
+	}
+	err := c.Progress.Do("lock", "packages", func() (int64, error) {
+		res, err := debian.Resolve(ctx, debian.Request{
+			Suite: in.Recipe.Suite, Arch: in.Recipe.Arch, Mirrors: in.Recipe.Mirrors, Packages: lock.Request,
+		})
+		if err != nil {
+			return 0, err
+		}
+		lock.Date, lock.Sources, lock.Packages = res.Date, res.Sources, res.Packages
+		return 0, nil
+	})
+	if err != nil {
+		return err
 	}
 	in.Lock = lock
 	if _, err := lock.engine(); err != nil {

@@ -88,6 +88,8 @@ var scrubbed = []rule{
 	{"etc/apt/apt.conf.d/99mmdebstrap", "settings of the bake"},
 	{"etc/dpkg/dpkg.cfg.d/99mmdebstrap", "settings of the bake"},
 	{"etc/.pwd.lock", "a lock of the bake"},
+	{"etc/.resolv.conf.systemd-resolved.bak", "the resolver of the machine that baked"},
+	{"var/lib/ucf/*.[0-9]", "ucf's backups"},
 	{"root/.bash_history", "histories"},
 	{"root/.wget-hsts", "histories"},
 	{"root/.cache/**", "caches"},

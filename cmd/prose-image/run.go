@@ -41,7 +41,10 @@ type usageError struct {
 func (e *usageError) Error() string { return e.err.Error() }
 
 func (e *usageError) Hint() string {
-	return strings.TrimSpace("prose-image " + e.verb + " --help")
+	if e.verb == "" {
+		return "prose-image --help"
+	}
+	return "prose-image " + e.verb + " --help"
 }
 
 // run is the whole program as a function of its arguments and streams.

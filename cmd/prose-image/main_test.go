@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http/httptest"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/prose-im/prose-image/builder"
+	"github.com/prose-im/prose-image/builder/format"
+	"github.com/prose-im/prose-image/builder/recipe"
+)
+
+var update = flag.Bool("update", false, "rewrite what scripts expect of outputs")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"prose-image": func() {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		defer stop()
+		os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}})
+}
+
+// TestScripts runs the program as a person would: one file a theme.
+func TestScripts(t *testing.T) {
+	agents := agentDir(t)
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(server.Close)
+	// A port where nothing listens: it was free a moment ago.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := l.Addr().String()
+	l.Close()
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("AGENT", agents)
+			e.Setenv("REGISTRY", strings.TrimPrefix(server.URL, "http://"))
+			e.Setenv("NOBODY", closed)
+			for name, place := range map[string]string{"unreachable": closed, "absent": e.Getenv("REGISTRY")} {
+				text := fmt.Sprintf("[pod.mirror]\n\"docker.io/proseim\" = %q\n", place+"/proseim")
+				if err := os.WriteFile(filepath.Join(e.WorkDir, name+".toml"), []byte(text), 0o644); err != nil {
+					return err
+				}
+			}
+			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
+			return nil
+		},
+	})
+}
+
+// agentDir holds something with build information under the agent's names.
+func agentDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, arch := range []string{"amd64", "arm64"} {
+		if err := os.Link(exe, filepath.Join(dir, "prose-firstboot-linux-"+arch)); err != nil {
+			in, err := os.Open(exe)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := os.Create(filepath.Join(dir, "prose-firstboot-linux-"+arch))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(out, in); err != nil {
+				t.Fatal(err)
+			}
+			in.Close()
+			out.Close()
+		}
+	}
+	return dir
+}
+
+// The recipe package knows names of tables that lie elsewhere.
+func TestRecipeKnowsTheTables(t *testing.T) {
+	var formats, platforms []string
+	for _, f := range format.All {
+		formats = append(formats, f.Name)
+	}
+	for _, p := range builder.Platforms {
+		platforms = append(platforms, p.Name)
+	}
+	slices.Sort(formats)
+	if got := slices.Sorted(slices.Values(recipe.Formats)); !slices.Equal(got, formats) {
+		t.Errorf("recipes know formats %q, there are %q", got, formats)
+	}
+	if !slices.Equal(recipe.Platforms, platforms) {
+		t.Errorf("recipes know platforms %q, there are %q", recipe.Platforms, platforms)
+	}
+}
+
+// Every verb has help that ends in an example of itself.
+func TestEveryVerbHasAnExample(t *testing.T) {
+	for _, v := range verbs {
+		var out, errs strings.Builder
+		if code := run(t.Context(), []string{v.name, "--help"}, strings.NewReader(""), &out, &errs); code != exitDone || errs.Len() > 0 {
+			t.Errorf("%s --help: exit %d, %s", v.name, code, errs.String())
+		}
+		if !strings.Contains(out.String(), "\nExample:\n  $ prose-image "+v.name) {
+			t.Errorf("help of %s has no example:\n%s", v.name, out.String())
+		}
+		if !strings.Contains(overview(), "  "+v.name+" ") {
+			t.Errorf("the overview has no %s", v.name)
+		}
+	}
+}
