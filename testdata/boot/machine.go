@@ -57,7 +57,8 @@ func top(t *testing.T) string {
 type Machine struct {
 	*boot.VM
 	Shell *boot.Shell
-	Start time.Time
+	Start time.Time // of the power
+	logs  string
 }
 
 // Boot boots the image with a seed as an owner writes it, waits for the login
@@ -84,17 +85,15 @@ func Boot(t *testing.T, o boot.Options) *Machine {
 		t.Fatal(err)
 	}
 	o.Forwards = append(o.Forwards, boot.Forward{Guest: 22})
-	logs := logDir(t)
-	o.Log = filepath.Join(logs, "serial.log")
-
-	m := &Machine{Start: time.Now()}
+	m := &Machine{Start: time.Now(), logs: logDir(t)}
+	o.Log = filepath.Join(m.logs, "serial.log")
 	ctx := context.Background() // the test's own ends before its clean-up
 	m.VM, err = boot.Start(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		m.keepLogs(t, ctx, logs)
+		m.keepLogs(t, ctx, m.logs)
 		m.Close()
 	})
 	m.reach(t, "starting with "+string(m.Accel))
@@ -146,20 +145,40 @@ func logDir(t *testing.T) string {
 	return dir
 }
 
-// keepLogs leaves the logs of a machine that failed, with its journal, and
-// removes those of one that did not.
+// keepLogs leaves the logs of a machine that failed, with its journal if it can
+// still be asked, and removes those of one that did not. It may be called more
+// than once.
 func (m *Machine) keepLogs(t *testing.T, ctx context.Context, dir string) {
+	t.Helper()
 	if !t.Failed() {
 		os.RemoveAll(dir)
 		return
 	}
-	if m.Shell != nil {
+	journal := filepath.Join(dir, "journal.log")
+	if _, err := os.Stat(journal); err != nil && m.Shell != nil {
 		ctx, cancel := context.WithTimeout(ctx, m.Accel.Budget(boot.Command))
 		defer cancel()
-		out, _ := m.Shell.Root(ctx, "systemctl --no-pager --failed; journalctl --no-pager -b -o short-monotonic || true")
-		if err := os.WriteFile(filepath.Join(dir, "journal.log"), []byte(out), 0o644); err != nil {
+		out, err := m.Shell.Root(ctx, "systemctl --no-pager --failed; journalctl --no-pager -b -o short-monotonic")
+		if err != nil {
+			out += "\nreading the journal: " + err.Error() + "\n"
+		}
+		if err := os.WriteFile(journal, []byte(out), 0o644); err != nil {
 			t.Log(err)
 		}
 	}
 	t.Logf("logs are kept in %s", dir)
+}
+
+// Off switches the machine off as its owner would.
+func (m *Machine) Off(t *testing.T) {
+	t.Helper()
+	ctx := context.Background()
+	if t.Failed() {
+		m.keepLogs(t, ctx, m.logs) // while it can be asked
+	}
+	m.Shell.Close()
+	if err := m.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	m.reach(t, "off")
 }
