@@ -1,6 +1,7 @@
 package pod
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -19,8 +20,11 @@ func (p *pod) resolve() error {
 	go func() {
 		for buf := make([]byte, 1500); ; {
 			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
+			if errors.Is(err, net.ErrClosed) {
 				return
+			}
+			if err != nil {
+				continue
 			}
 			if answer, err := p.answer(buf[:n]); err == nil {
 				conn.WriteTo(answer, from)

@@ -377,7 +377,9 @@ func newPod(t *testing.T) *pod {
 	p.must(os.WriteFile(p.path("/resolv.conf"), []byte("nameserver "+p.address(1)+"\n"), 0o644))
 
 	bridge := p.bridge()
-	p.run("ip", "link", "add", bridge, "type", "bridge")
+	// A bridge without an address of its own takes that of a port, and another
+	// one when the port goes.
+	p.run("ip", "link", "add", bridge, "address", p.hardware(1), "type", "bridge")
 	p.run("ip", "address", "add", p.address(1)+"/24", "dev", bridge)
 	p.run("ip", "link", "set", bridge, "up")
 	p.must(p.resolve())
@@ -398,6 +400,11 @@ func (p *pod) add(name, image string, uid int, last byte, binds ...string) {
 func (p *pod) bridge() string           { return fmt.Sprintf("pod%d", p.number) }
 func (p *pod) path(name string) string  { return filepath.Join(p.dir, name) }
 func (p *pod) address(last byte) string { return fmt.Sprintf("172.30.%d.%d", p.number, last) }
+
+// hardware is the MAC address that goes with an IP address.
+func (p *pod) hardware(last byte) string {
+	return fmt.Sprintf("02:00:00:00:%02x:%02x", p.number, last)
+}
 
 func (p *pod) must(err error) {
 	if err != nil {
@@ -545,7 +552,7 @@ func (c *container) network(pid int) {
 	p.t.Helper()
 	peer := fmt.Sprintf("%s.%d", p.bridge(), c.last)
 	exec.Command("ip", "link", "delete", peer).Run() // of an earlier life that has not ended yet
-	p.run("ip", "link", "add", peer, "type", "veth", "peer", "name", "eth0", "address", fmt.Sprintf("02:00:00:00:%02x:%02x", p.number, c.last), "netns", fmt.Sprint(pid))
+	p.run("ip", "link", "add", peer, "type", "veth", "peer", "name", "eth0", "address", p.hardware(c.last), "netns", fmt.Sprint(pid))
 	p.run("ip", "link", "set", peer, "master", p.bridge(), "up")
 	p.run("nsenter", "--target", fmt.Sprint(pid), "--net", "sh", "-c",
 		fmt.Sprintf("ip link set lo up && ip address add %s/24 dev eth0 && ip link set eth0 up && ip route add default via %s", p.address(c.last), p.address(1)))

@@ -18,17 +18,16 @@ func TestStart(t *testing.T) {
 	p := newPod(t)
 	begin := time.Now()
 	p.start("server")
-	// Prosody must live for 250 ms, so there is time to see it start.
-	p.await(10*time.Second, "the server's first answer", func() error {
-		status, header, body := p.get("server", "/health")
-		if status == 0 {
-			return fmt.Errorf("%s", body)
+	seen := p.seeStarting()
+	for range 2 { // on a busy machine the moment may pass unseen
+		if !seen {
+			p.containers["server"].restart()
+			seen = p.seeStarting()
 		}
-		if status != 425 || header.Get("Retry-After") != "1" || !strings.Contains(body, `"code":"SERVER_STARTING"`) {
-			t.Errorf("first answer: status %d, Retry-After %q, %s", status, header.Get("Retry-After"), body)
-		}
-		return nil
-	})
+	}
+	if !seen {
+		t.Error("the server never said that it starts")
+	}
 	p.start("api", "dashboard", "app")
 	p.await(10*time.Second, "the API", func() error { // not through the dashboard, which logs that it fails
 		if status, _, body := p.get("api", "/health"); status != 200 {
@@ -99,6 +98,26 @@ func TestStart(t *testing.T) {
 	if _, err := os.Stat(p.path("/var/lib/prose-pod-api/database.sqlite-wal")); err == nil {
 		t.Error("the database's companions outlive an orderly stop")
 	}
+}
+
+// seeStarting reports whether the server says that it starts before it runs:
+// Prosody must live for 250 ms, so there is time to see it.
+func (p *pod) seeStarting() (seen bool) {
+	p.t.Helper()
+	p.await(10*time.Second, "the server", func() error {
+		status, header, body := p.get("server", "/health")
+		switch status {
+		case 200:
+			return nil
+		case 425:
+			if header.Get("Retry-After") != "1" || !strings.Contains(body, `"code":"SERVER_STARTING"`) {
+				p.t.Errorf("Retry-After %q, %s", header.Get("Retry-After"), body)
+			}
+			seen = true
+		}
+		return fmt.Errorf("status %d: %s", status, body)
+	})
+	return seen
 }
 
 func TestConfiguration(t *testing.T) {
