@@ -253,3 +253,53 @@ func TestFull(t *testing.T) {
 		t.Errorf("needs %d", l.Need)
 	}
 }
+
+// TestCollision has two names of one hash, the first at the end of a leaf and
+// the second at the start of the next, where only a bit in the index tells that
+// the search goes on.
+func TestCollision(t *testing.T) {
+	seed := seedWords(options.UUID)
+	name := func(i int) string { return fmt.Sprintf("%d%s", i, strings.Repeat("n", 247)) } // 15 in a leaf
+	first := map[uint32]string{}
+	var pair [2]string
+	var below []string
+	for i := 100000; pair[0] == ""; i++ {
+		n := name(i)
+		h := hashName(n, seed).major
+		if other, ok := first[h]; ok && h > 1<<31 {
+			pair = [2]string{other, n}
+			for h2, n := range first {
+				if h2 < h {
+					below = append(below, n)
+				}
+			}
+		}
+		first[h] = n
+	}
+	split := false
+	for fill := 30; fill < 46; fill++ {
+		b := newBuilder(t)
+		for _, n := range append(below[:fill:fill], pair[:]...) {
+			b.file(n, n)
+		}
+		from := b.tree()
+		l, err := Measure(from, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := newDirLayout(&l.plan.dirs[0], seed)
+		at := d.starts[len(d.starts)-1]
+		of := func(i int32) string { return l.plan.dirs[0].entries[d.order[i]].name }
+		if a, b := of(at-1), of(at); (a != pair[0] || b != pair[1]) && (a != pair[1] || b != pair[0]) {
+			continue
+		}
+		split = true
+		image, _ := write(t, from, options)
+		if dir, ok := mount(t, image, "ro"); ok {
+			compare(t, "kernel", seeTree(t, from), seeDir(t, dir), nil)
+		}
+	}
+	if !split {
+		t.Error("no leaf ended between the two names")
+	}
+}
