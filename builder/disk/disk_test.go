@@ -433,6 +433,16 @@ func untouched(t *testing.T, dir string) {
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
+	// A file that has no name yet is still there as long as it is open.
+	open, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range open {
+		if name, _ := os.Readlink(fd); strings.HasPrefix(name, dir) {
+			t.Errorf("still open: %s", name)
+		}
+	}
 	if b, err := os.ReadFile(filepath.Join(dir, "disk.raw")); err != nil || string(b) != "old" {
 		t.Errorf("the old disk is %.20q, %v", b, err)
 	}

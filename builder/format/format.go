@@ -110,6 +110,16 @@ func convert(ctx context.Context, f Format, src, dst string) (Artifact, error) {
 	return Artifact{}, output.Explain(err, dst, used(in, size))
 }
 
+// Link is Convert for the format raw when nobody will change the disk at src:
+// dst becomes a second name of it. Where that cannot be, it is a copy.
+func Link(ctx context.Context, src, dst string) (Artifact, error) {
+	raw := All[0]
+	if err := output.Link(src, dst); err != nil {
+		return Convert(ctx, raw, src, dst)
+	}
+	return Describe(ctx, raw, dst)
+}
+
 // Describe reads the file at path, which is there already, as an artifact of
 // format f.
 func Describe(ctx context.Context, f Format, path string) (Artifact, error) {

@@ -337,6 +337,26 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
+func TestLink(t *testing.T) {
+	src := disk(t, 6<<20, spot{5000, 1 << 20, "noise"})
+	want, err := Describe(t.Context(), lookup(t, "raw"), src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{filepath.Dir(src), "/dev/shm"} { // the second is another file system
+		dst := filepath.Join(dir, fmt.Sprintf("link-%d.raw", os.Getpid()))
+		defer os.Remove(dst)
+		a, err := Link(t.Context(), src, dst)
+		if want.Path = dst; err != nil || a != want {
+			t.Errorf("got %+v, %v, want %+v", a, err, want)
+		}
+		run(t, "cmp", src, dst)
+	}
+	if _, err := Link(t.Context(), src+".missing", src+".out"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
 func TestLookup(t *testing.T) {
 	for _, f := range All {
 		if got := lookup(t, f.Name); got.Ext != f.Ext || f.Ext == "" || f.MediaType == "" || f.Doc == "" || f.Write == nil {
@@ -402,6 +422,16 @@ func untouched(t *testing.T, dst string) {
 	entries, err := os.ReadDir(filepath.Dir(dst))
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left behind: %v, %v", entries, err)
+	}
+	// A file that has no name yet is still there as long as it is open.
+	open, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range open {
+		if name, _ := os.Readlink(fd); strings.HasPrefix(name, filepath.Dir(dst)) {
+			t.Errorf("still open: %s", name)
+		}
 	}
 	if b, err := os.ReadFile(dst); err != nil || string(b) != "old" {
 		t.Errorf("the old file is %.20q, %v", b, err)

@@ -196,3 +196,33 @@ func TestKilled(t *testing.T) {
 		t.Error("half a file is at the path")
 	}
 }
+
+func TestLink(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	for _, p := range []string{from, to} {
+		if err := os.WriteFile(p, []byte(p), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // the second time they are one file already
+		if err := Link(from, to); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(to); err != nil || string(b) != from {
+			t.Errorf("got %q, %v", b, err)
+		}
+		if names := list(t, dir); len(names) != 2 {
+			t.Errorf("the directory holds %q", names)
+		}
+	}
+	if err := Link(filepath.Join(dir, "missing"), to); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if err := Link(from, dir); err == nil {
+		t.Error("a directory was replaced")
+	}
+	if names := list(t, dir); len(names) != 2 {
+		t.Errorf("the directory holds %q", names)
+	}
+}

@@ -46,9 +46,7 @@ func (n *node) path() string {
 
 func newTree(files []File) (*node, error) {
 	root := &node{dir: true}
-	sorted := slices.Clone(files)
-	slices.SortStableFunc(sorted, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	for _, f := range sorted {
+	for _, f := range files {
 		switch {
 		case f.Size < 0 || f.Size >= 1<<32:
 			return nil, fmt.Errorf("%s: a FAT file cannot have %d bytes", f.Path, f.Size)
