@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/prose-im/prose-image/builder/output"
 )
 
 // A cache holds blobs by their digest: <dir>/blobs/sha256/<hex>. A blob is
@@ -69,61 +71,33 @@ func (c cache) read(digest string) ([]byte, error) {
 	return b, nil
 }
 
-// put stores what r gives under digest. When it is something else nothing is
-// stored and the digest it has is returned with errDigest.
-func (c cache) put(digest string, r io.Reader) (got string, err error) {
+// put stores what r gives, size bytes if known, under digest. When it is
+// something else nothing is stored, and the digest that it has is returned with
+// errDigest.
+func (c cache) put(digest string, size int64, r io.Reader) (got string, err error) {
 	p, err := c.path(digest)
 	if err != nil {
 		return "", err
 	}
 	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-		return "", fmt.Errorf("making the image cache: %w", err)
+		return "", fmt.Errorf("making the image cache: %w", output.Explain(err, p, size))
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(p), ".tmp-")
+	f, err := output.Create(p)
 	if err != nil {
-		return "", fmt.Errorf("writing to the image cache: %w", err)
+		return "", output.Explain(err, p, size)
 	}
-	defer func() {
-		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
-		}
-	}()
+	defer f.Discard()
 	h := sha256.New()
-	if _, err := io.Copy(io.MultiWriter(tmp, h), r); err != nil {
-		return "", err
+	if _, err := io.Copy(io.MultiWriter(f, h), r); err != nil {
+		return "", output.Explain(err, p, size)
 	}
 	if got = sumOf(h); got != digest {
 		return got, errDigest
 	}
-	if err := tmp.Chmod(0o644); err != nil {
-		return "", fmt.Errorf("writing to the image cache: %w", err)
-	}
-	if err := tmp.Sync(); err != nil {
-		return "", fmt.Errorf("writing to the image cache: %w", err)
-	}
-	if err := tmp.Close(); err != nil {
-		return "", fmt.Errorf("writing to the image cache: %w", err)
-	}
-	if err := os.Rename(tmp.Name(), p); err != nil {
-		return "", fmt.Errorf("writing to the image cache: %w", err)
-	}
-	if err := syncDir(filepath.Dir(p)); err != nil {
-		return "", fmt.Errorf("writing to the image cache: %w", err)
-	}
-	return got, nil
+	return got, output.Explain(f.Commit(), p, size)
 }
 
 var errDigest = errors.New("another digest")
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
 
 func sumOf(h hash.Hash) string { return digestPrefix + hex.EncodeToString(h.Sum(nil)) }
 

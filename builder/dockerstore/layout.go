@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // A layout is an OCI image layout directory (OCI image-spec v1.1,
@@ -73,7 +74,8 @@ func (l *layout) find(tag string) (descriptor, bool) {
 			if l.exact && key == refNameAnnotation && v == tag {
 				return d, true
 			}
-			if sameTag(v, l.image, tag) {
+			// A bare word is a tag, though it could be read as an image's name.
+			if strings.ContainsAny(v, "/:") && sameTag(v, l.image, tag) {
 				return d, true
 			}
 		}

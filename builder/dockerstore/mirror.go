@@ -29,7 +29,7 @@ func (m Mirror) Check() error {
 	}
 	slices.Sort(keys)
 	for _, k := range keys {
-		if domain, path := splitKey(k); !domainPattern.MatchString(domain) || (path != "" && !pathPattern.MatchString(path)) {
+		if domain, path := splitKey(k); k == "" || !domainPattern.MatchString(domain) || (path != "" && !pathPattern.MatchString(path)) {
 			return fmt.Errorf("mirror %q: not a registry, or the beginning of an image name without tag", k)
 		}
 		if _, err := parseLocation(m[k], ""); err != nil {

@@ -250,7 +250,7 @@ func (in *session) tag(ctx context.Context) (raw []byte, digest string, err erro
 		return nil, "", err
 	}
 	digest = digestOf(raw)
-	_, err = in.cache().put(digest, bytes.NewReader(raw))
+	_, err = in.cache().put(digest, int64(len(raw)), bytes.NewReader(raw))
 	return raw, digest, err
 }
 
@@ -273,7 +273,7 @@ func (in *session) small(ctx context.Context, digest string, isManifest bool) ([
 	if err != nil {
 		return nil, err
 	}
-	if got, err := in.cache().put(digest, bytes.NewReader(b)); err != nil {
+	if got, err := in.cache().put(digest, int64(len(b)), bytes.NewReader(b)); err != nil {
 		return nil, in.digestError(err, digest, got, isManifest)
 	}
 	return b, nil
@@ -328,7 +328,7 @@ func (in *session) layer(ctx context.Context, d descriptor, progress *counter) e
 	}
 	defer r.Close()
 	// One byte more than it should have is enough to see that it is another.
-	got, err := in.cache().put(d.Digest, &countingReader{r: io.LimitReader(r, d.Size+1), c: progress})
+	got, err := in.cache().put(d.Digest, d.Size, &countingReader{r: io.LimitReader(r, d.Size+1), c: progress})
 	if err != nil {
 		return in.digestError(err, d.Digest, got, false)
 	}

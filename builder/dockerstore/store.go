@@ -1,7 +1,6 @@
 package dockerstore
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -11,18 +10,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-	"github.com/vbatts/tar-split/tar/asm"
-	"github.com/vbatts/tar-split/tar/storage"
 
 	"github.com/prose-im/prose-image/builder/layer"
 )
@@ -329,6 +322,9 @@ func (s *store) layers(chains []*chain) error {
 		defer close(next)
 		for _, c := range chains {
 			d, split, err := s.scan(ctx, c.Layer)
+			if err != nil {
+				err = fmt.Errorf("reading layer %s: %w", c.Digest, err)
+			}
 			select {
 			case next <- scanned{c, d, split, err}:
 			case <-ctx.Done():
@@ -340,50 +336,14 @@ func (s *store) layers(chains []*chain) error {
 		}
 	}()
 	for n := range next {
-		err := n.err
-		if err == nil {
-			err = s.layer(n.chain, n.diff, n.tarSplit)
+		if n.err != nil {
+			return n.err
 		}
-		if err != nil {
-			return fmt.Errorf("layer %s: %w", n.chain.Digest, err)
+		if err := s.layer(n.chain, n.diff, n.tarSplit); err != nil {
+			return fmt.Errorf("writing layer %s: %w", n.chain.Digest, err)
 		}
 	}
 	return context.Cause(s.ctx)
-}
-
-// scan reads a layer once: its diff, the record from which the engine can make
-// the same tar again, and whether it is what its DiffID says.
-func (s *store) scan(ctx context.Context, l Layer) (*diff, []byte, error) {
-	blob, err := s.open(ctx, l)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer blob.Close()
-	hash := sha256.New()
-	// gzip of this module, not of the standard library, whose output changes
-	// with the release of Go.
-	var split bytes.Buffer
-	zw := gzip.NewWriter(&split)
-	in, err := asm.NewInputTarStream(io.TeeReader(blob, hash), storage.NewJSONPacker(zw), nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	// Without its end the stream's goroutine would wait for ever.
-	defer io.Copy(io.Discard, in)
-	d, err := scan(in, s.time)
-	if err != nil {
-		return nil, nil, err
-	}
-	if _, err := io.Copy(io.Discard, in); err != nil {
-		return nil, nil, err
-	}
-	if err := zw.Close(); err != nil {
-		return nil, nil, err
-	}
-	if got := sumOf(hash); got != l.DiffID {
-		return nil, nil, &DigestError{What: "the tar in blob " + l.Digest, Where: s.cache.dir, Want: l.DiffID, Got: got}
-	}
-	return d, split.Bytes(), nil
 }
 
 // layer writes one layer into layerdb and overlay2.
@@ -453,61 +413,6 @@ func (s *store) layer(c *chain, d *diff, tarSplit []byte) error {
 	}
 	defer blob.Close()
 	return d.write(s.w, root.Path, blob)
-}
-
-// open gives the uncompressed tar of a layer. What a blob is compressed with is
-// read from its first bytes, as the engine does.
-func (s *store) open(ctx context.Context, l Layer) (io.ReadCloser, error) {
-	f, err := s.cache.open(l.Digest)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &NotCachedError{Image: "layer " + l.Digest, Cache: s.cache.dir}
-	}
-	if err != nil {
-		return nil, err
-	}
-	r, closeReader, err := decompress(withContext(ctx, f))
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("decompressing %s: %w", f.Name(), err)
-	}
-	return &tarStream{Reader: r, close: func() error {
-		closeReader()
-		return f.Close()
-	}}, nil
-}
-
-type tarStream struct {
-	io.Reader
-	close func() error
-}
-
-func (t *tarStream) Close() error { return t.close() }
-
-// maxWindow is how much of a zstd stream its decoder may have to remember: what
-// zstd itself accepts without --long (RFC 8878 section 3.1.1.1.2).
-const maxWindow = 128 << 20
-
-func decompress(r io.Reader) (io.Reader, func(), error) {
-	br := bufio.NewReaderSize(r, 1<<20)
-	magic, err := br.Peek(4)
-	if err != nil && err != io.EOF {
-		return nil, nil, err
-	}
-	switch {
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, nil, err
-		}
-		return z, func() { z.Close() }, nil
-	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return nil, nil, err
-		}
-		return z, z.Close, nil
-	}
-	return br, func() {}, nil
 }
 
 func (s *store) path(p string) string { return path.Join(s.root, p) }

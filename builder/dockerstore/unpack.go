@@ -317,6 +317,9 @@ func (d *diff) write(w *layer.Writer, root string, r io.Reader) error {
 
 // entry translates a header that is no whiteout. The path is p.
 func entry(h *tar.Header, p string) (layer.Entry, error) {
+	if isSparse(h) {
+		return layer.Entry{}, fmt.Errorf("%s: %w", p, errSparse)
+	}
 	e, err := layer.FromTar(h)
 	if err != nil {
 		return e, err
@@ -334,6 +337,19 @@ func entry(h *tar.Header, p string) (layer.Entry, error) {
 	}
 	e.Xattrs = keep(e.Xattrs, e.Type)
 	return e, nil
+}
+
+// Of a sparse file a few bytes can stand for any number. No builder of images
+// writes them: the engine could not save such a layer as it was.
+var errSparse = errors.New("it is a sparse file of GNU tar, which an image layer should not have")
+
+func isSparse(h *tar.Header) bool {
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Typeflag == tar.TypeGNUSparse
 }
 
 // keep drops the attributes that an image has no business with, above all
