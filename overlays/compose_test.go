@@ -194,3 +194,33 @@ func TestNamedFilesAreThere(t *testing.T) {
 		}
 	}
 }
+
+// NGINX in a container of the override can do its work: Debian's stands in for
+// the images' own.
+func TestWebCapabilities(t *testing.T) {
+	files, err := Pod("default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := func(caps []string) string {
+		set := "-all"
+		for _, c := range caps {
+			set += ",+" + strings.ToLower(c)
+		}
+		out, _ := run(t, `mkdir -p /run/web && cd /run/web
+printf 'user www-data; pid /run/web/pid; error_log /run/web/log; events {} http { client_body_temp_path /run/web/body; access_log off; server { listen 8080; return 200 hello; } }' > conf
+setpriv --bounding-set `+set+` --inh-caps -all --no-new-privs nginx -c /run/web/conf && curl --silent --max-time 5 http://127.0.0.1:8080
+before=$(pgrep -u www-data nginx | head -1)
+setpriv --bounding-set `+set+` --inh-caps -all nginx -c /run/web/conf -s reload; sleep 1
+[ -n "$before" ] && [ "$before" != "$(pgrep -u www-data nginx | head -1)" ] && echo reloaded
+cat log; stat -c '%U' body`)
+		return out
+	}
+	caps := compose(t, "caps", files).Services["app"].CapAdd
+	if out := serve(caps); !strings.Contains(out, "hello") || !strings.Contains(out, "reloaded") || !strings.Contains(out, "www-data\n") {
+		t.Errorf("with %v:\n%s", caps, out)
+	}
+	if out := serve(nil); strings.Contains(out, "hello") {
+		t.Errorf("with none:\n%s", out)
+	}
+}

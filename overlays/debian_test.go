@@ -3,6 +3,7 @@ package overlays
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The tests below judge our files in a real Debian 13 with exactly our packages,
@@ -61,10 +63,23 @@ mount -t sysfs sysfs "$0/sys"
 mount -t tmpfs tmpfs "$0/run"
 mount --rbind /dev "$0/dev"
 ip link set lo up
-exec chroot "$0" /bin/sh -c "$1"`
-	cmd := inNamespace("sh", "-c", enter, debian13.dir, script)
+# Not chroot: whoever joins the namespace of a container in here would find
+# himself outside.
+cd "$0"
+pivot_root . mnt
+cd /
+umount --lazy /mnt
+exec /bin/sh -c "$1"`
+	// The longest, with a real engine, takes a minute on an idle machine.
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer cancel()
+	cmd := inNamespaceUntil(ctx, "sh", "-c", enter, debian13.dir, script)
+	cmd.WaitDelay = 5 * time.Second
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}
 	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("waiting for a script in the machine: %w", ctx.Err())
+	}
 	return string(out), err
 }
 
@@ -210,11 +225,15 @@ func installed() (string, error) {
 // inNamespace is a command as root with mounts, processes and network of its
 // own. A caller who is not root becomes it in a user namespace.
 func inNamespace(args ...string) *exec.Cmd {
+	return inNamespaceUntil(context.Background(), args...)
+}
+
+func inNamespaceUntil(ctx context.Context, args ...string) *exec.Cmd {
 	unshare := []string{"--mount", "--pid", "--fork", "--kill-child", "--net"}
 	if os.Getuid() != 0 {
 		unshare = append(unshare, "--user", "--map-root-user", "--map-auto")
 	}
-	return exec.Command("unshare", append(unshare, args...)...)
+	return exec.CommandContext(ctx, "unshare", append(unshare, args...)...)
 }
 
 // pack makes a tar of files.

@@ -1,0 +1,81 @@
+package overlays
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// The image's own engine, configuration, walls and bundle together, with
+// stand-ins for the Pod's programs.
+func TestEngine(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Fatal("this test starts a real dockerd: run it as root")
+	}
+	mustRun(t, "true") // the machine is there
+	build := exec.Command("go", "build", "-o", filepath.Join(debian13.dir, "usr/local/bin/peer"), "./testdata/peer")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+runtime.GOARCH)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the stand-in: %v\n%s", err, out)
+	}
+	script, err := os.ReadFile("testdata/engine.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit, err := content.ReadFile("base/usr/lib/systemd/system/prose.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set strings.Builder
+	group := fmt.Sprintf("/prose-overlays-%d", os.Getpid())
+	fmt.Fprintf(&set, "CGROUP=%s\n", group)
+	for line := range strings.Lines(string(unit)) {
+		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
+		case "Environment":
+			fmt.Fprintf(&set, "export %s\n", value)
+		case "ExecStart":
+			fmt.Fprintf(&set, "UP='%s'\n", value)
+		case "ExecStop":
+			fmt.Fprintf(&set, "STOP='%s'\n", value)
+		}
+	}
+	out := mustRun(t, set.String()+string(script)+"\nkill $engine; wait $engine || true; rmdir /sys/fs/cgroup"+group+" || true\n")
+
+	want := []string{
+		"subnet 172.24.", " fd6c:9d1e:5a2b:70",
+		"/prose-server-1 log json-file 10m 3",
+		"caps /prose-server-1 [ALL] [no-new-privileges:true] unless-stopped",
+		"caps /prose-app-1 [ALL] [no-new-privileges:true] unless-stopped",
+		// Without the daemon IPv4 goes on, it is the kernel's.
+		"away:outside:198.51.100.1:5222 open",
+		"restarted none", "killed back", "stopped 0", "up 4",
+		"volume prose_server-share",
+	}
+	for _, stage := range []string{"up", "again"} {
+		for _, line := range []string{
+			"server running", "api running", "dashboard running", "app running",
+			"machine:127.0.0.1:8080 open", "machine:127.0.0.1:8081 open", "machine:127.0.0.1:5280 open", "machine:127.0.0.1:5222 open", "machine:[::1]:5222 open",
+			"outside:198.51.100.1:5222 open", "outside:[2001:db8::1]:5222 open",
+			"outside:198.51.100.1:8080 closed", "outside:198.51.100.1:8081 closed", "outside:198.51.100.1:5280 closed",
+			"outside:198.51.100.1:5281 closed", "outside:198.51.100.1:5269 closed", "outside:[2001:db8::1]:8080 closed",
+			"container:198.51.100.2:25 open", "container:[2001:db8::2]:25 open", "container:169.254.169.254:80 closed", "container:peer open",
+		} {
+			want = append(want, stage+":"+line)
+		}
+	}
+	for _, w := range want {
+		if !strings.Contains(out, w) {
+			t.Errorf("missing: %s", w)
+		}
+	}
+	if strings.Contains(out, "volume anonymous") {
+		t.Error("a volume without a name is left behind")
+	}
+	if t.Failed() {
+		t.Log(out)
+	}
+}
