@@ -49,9 +49,9 @@ func newDirLayout(d *dir, seed [4]uint32) *dirLayout {
 	slices.SortFunc(l.order, func(a, b int32) int {
 		switch x, y := hashes[a], hashes[b]; {
 		case x.major != y.major:
-			return order(x.major < y.major)
+			return sign(x.major < y.major)
 		case x.minor != y.minor:
-			return order(x.minor < y.minor)
+			return sign(x.minor < y.minor)
 		}
 		return strings.Compare(d.entries[a].name, d.entries[b].name)
 	})
@@ -75,7 +75,7 @@ func newDirLayout(d *dir, seed [4]uint32) *dirLayout {
 	return l
 }
 
-func order(less bool) int {
+func sign(less bool) int {
 	if less {
 		return -1
 	}

@@ -61,6 +61,18 @@ func TestSize(t *testing.T) {
 			}
 		}
 	}
+	for range 300 { // without writing
+		o := options
+		o.Free = r.Int64N(1 << r.IntN(37))
+		o.InodeRatio = 4096 << r.IntN(6)
+		l, err := Measure(from, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := l.Size - l.Need - o.Free; left < 0 || left > 40<<20 || int64(l.geo.blocks)*blockSize != l.Size {
+			t.Errorf("free %d, ratio %d: %d more are free of %d", o.Free, o.InodeRatio, left, l.Size)
+		}
+	}
 	for _, size := range []int64{20 << 20, 128<<20 - 4096, 128 << 20, 128<<20 + 4096, 129 << 20, 2<<30 + 12288} {
 		o := options
 		o.Size = size
