@@ -36,7 +36,7 @@ func run(t *testing.T, args ...string) string {
 // A spot is a range of a disk and how it is filled.
 type spot struct {
 	at, size int64
-	kind     string // noise, text, far, zeros
+	kind     string // noise, text, far, half, zeros
 }
 
 func fill(kind string, seed uint64, n int64) []byte {
@@ -52,6 +52,13 @@ func fill(kind string, seed uint64, n int64) []byte {
 		r := rand.New(noise)
 		for i := 0; i < len(b); {
 			i += copy(b[i:], words[r.IntN(len(words))]+" ")
+		}
+	case "half": // of each cluster compresses to nothing
+		noise.Read(b)
+		for i := range b {
+			if i%clusterSize > clusterSize*5/8 {
+				b[i] = 'x'
+			}
 		}
 	case "far": // repeats that are further apart than the window of qcow2
 		noise.Read(b[:min(n, 3*deflateWindow)])
@@ -183,7 +190,7 @@ func TestRandomDisks(t *testing.T) {
 		for range r.IntN(30) {
 			at := r.Int64N(size)
 			n := min(r.Int64N(1<<r.IntN(22))+1, size-at)
-			spots = append(spots, spot{at, n, []string{"noise", "text", "far", "zeros"}[r.IntN(4)]})
+			spots = append(spots, spot{at, n, []string{"noise", "text", "far", "half", "zeros"}[r.IntN(5)]})
 		}
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			src := disk(t, size, spots...)
@@ -197,7 +204,8 @@ func TestRandomDisks(t *testing.T) {
 // The same disk gives the same file: on one processor or several, with holes or
 // with zeros in their place.
 func TestDeterminism(t *testing.T) {
-	src := disk(t, 20<<20, spot{0, 6 << 20, "text"}, spot{8 << 20, 1 << 20, "noise"}, spot{10<<20 + 777, 2 << 20, "far"})
+	// The end lies within a cluster.
+	src := disk(t, 20<<20+512, spot{0, 6 << 20, "text"}, spot{8 << 20, 1 << 20, "noise"}, spot{10<<20 + 777, 2 << 20, "far"}, spot{20 << 20, 512, "text"})
 	dense := filepath.Join(t.TempDir(), "dense")
 	run(t, "cp", "--sparse=never", src, dense)
 	for _, f := range All {
@@ -257,16 +265,25 @@ func TestQcow2Header(t *testing.T) {
 	}
 }
 
-// Noise costs nothing but itself and the tables, wherever text comes between.
+// Clusters stored as they are between others cost nothing but themselves.
 func TestQcow2Gaps(t *testing.T) {
+	const n = 64
 	var spots []spot
-	for i := range int64(64) {
-		spots = append(spots, spot{i << 17, 1 << 16, "noise"}, spot{i<<17 + 1<<16, 1 << 16, "text"})
+	for i := range int64(n) {
+		spots = append(spots, spot{2 * i * clusterSize, clusterSize, "noise"}, spot{(2*i + 1) * clusterSize, clusterSize, "half"})
 	}
-	mixed := convertChecked(t, "qcow2", disk(t, 8<<20, spots...))
-	alone := convertChecked(t, "qcow2", disk(t, 8<<20, spot{0, 4 << 20, "text"}))
-	if waste := mixed.Size - alone.Size - 4<<20; waste > runClusters*clusterSize {
-		t.Errorf("mixed %d bytes, text alone %d: %d are wasted", mixed.Size, alone.Size, waste)
+	stored := func(spots ...spot) int64 {
+		a := convertChecked(t, "qcow2", disk(t, 2*n*clusterSize, spots...))
+		var s syscall.Stat_t
+		if err := syscall.Stat(a.Path, &s); err != nil {
+			t.Fatal(err)
+		}
+		return s.Blocks * 512
+	}
+	mixed, alone := stored(spots...), stored(spot{0, n * clusterSize, "half"})
+	// Each run of clusters for compressed ones may lose the end of its last one.
+	if waste := mixed - alone - n*clusterSize; waste > 3*clusterSize {
+		t.Errorf("mixed %d bytes, without noise %d: %d are wasted", mixed, alone, waste)
 	}
 }
 

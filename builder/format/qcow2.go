@@ -152,7 +152,6 @@ type qcow2 struct {
 	// packed.
 	packed, packedEnd int64
 	pending           []byte
-	spare             []int64 // clusters of a run that were not needed in the end
 }
 
 func newQcow2(dst *os.File, size int64) *qcow2 {
@@ -257,35 +256,19 @@ func (q *qcow2) endTable() error {
 	if q.l2 == nil {
 		return nil
 	}
-	at := q.table()
+	at := q.take(1)
 	q.l1[q.l2Index] = oflagCopied | uint64(at)
 	_, err := q.dst.WriteAt(bigEndian(q.l2), at)
 	return err
-}
-
-// table hands out one cluster for a table, from what a run left over if it can.
-func (q *qcow2) table() int64 {
-	if len(q.spare) == 0 {
-		return q.take(1)
-	}
-	at := q.spare[0]
-	q.spare = q.spare[1:]
-	q.refs[at/clusterSize] = 1
-	return at
 }
 
 func (q *qcow2) finish() error {
 	if err := q.flush(); err != nil {
 		return err
 	}
-	// What is left of the last run goes to tables, or off the end of the file.
-	left := (q.packed + clusterSize - 1) / clusterSize * clusterSize
+	// What is left of the last run is of no use, and often the end of the file.
 	if q.packedEnd == int64(len(q.refs))*clusterSize {
-		q.refs = q.refs[:left/clusterSize]
-	} else {
-		for ; left < q.packedEnd; left += clusterSize {
-			q.spare = append(q.spare, left)
-		}
+		q.refs = q.refs[:(q.packed+clusterSize-1)/clusterSize]
 	}
 	if err := q.endTable(); err != nil {
 		return err
@@ -309,13 +292,12 @@ func (q *qcow2) finish() error {
 func (q *qcow2) writeRefs() (table, clusters int64, err error) {
 	var blocks []int64
 	for {
-		// The table must lie in a row, so it never comes from the spare clusters.
 		clusters = int64((len(blocks)*8 + clusterSize - 1) / clusterSize)
 		need := (int64(len(q.refs)) + clusters + refsPerBlock - 1) / refsPerBlock
 		if int64(len(blocks)) >= need {
 			break
 		}
-		blocks = append(blocks, q.table())
+		blocks = append(blocks, q.take(1))
 	}
 	table = q.take(clusters)
 	entries := make([]uint64, len(blocks))
