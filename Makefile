@@ -50,7 +50,7 @@ soak: build ## run the long tests and write what they found to docs/soak.md
 bench: build ## measure, and write docs/benchmarks.md
 	@testdata/scripts/bench
 
-golden: build ## rewrite the goldens; look at what git says then
+golden: build $(DEMO:.toml=.lock) ## rewrite the goldens; look at what git says then
 	@testdata/scripts/golden
 
 clean: ## remove what was made here; the user's cache stays

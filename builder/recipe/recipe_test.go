@@ -149,3 +149,20 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// docs/recipe.md is made from the table; make golden rewrites it.
+func TestReference(t *testing.T) {
+	const file = "../../docs/recipe.md"
+	if *update {
+		if err := os.WriteFile(file, []byte(Reference()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(b) != Reference() {
+		t.Errorf("%s is not what the keys say: make golden", file)
+	}
+}
