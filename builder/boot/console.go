@@ -89,6 +89,7 @@ var deadEnds = []struct{ text, means string }{
 	{"Security Violation", "Secure Boot refused what it was to start"},
 	{"BdsDxe: No bootable option or device was found", "the firmware found nothing to boot"},
 	{"grub rescue>", "GRUB did not find the root file system"},
+	{"Minimal BASH-like line editing is supported", "GRUB found no configuration, or one that it could not use"},
 	{"\n(initramfs) ", "the initrd did not find the root file system"},
 	{"You are in emergency mode", "the guest is in emergency mode"},
 	{"Cannot open access to console, the root account is locked", "the guest is in emergency mode"},

@@ -70,6 +70,7 @@ func TestFindDeadEnds(t *testing.T) {
 		"[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs",
 		"Verification failed: (0x1A) Security Violation",
 		"error: unknown filesystem.\r\ngrub rescue> ",
+		"   Minimal BASH-like line editing is supported. For the first word,",
 		"No init found. Try passing init= bootarg.\r\n(initramfs) ",
 		"BdsDxe: failed to start Boot0002 \"EFI Internal Shell\" from Fv(7CB8BDC9)/FvFile(7C04A583): Security Violation\r\n",
 		"BdsDxe: No bootable option or device was found.\r\n",
