@@ -99,7 +99,6 @@ func releaseID(r *recipe.Recipe, l *Lock) (Key, error) {
 	meaning.Dir = ""     // where it lies
 	meaning.Mirror = nil // where the same content comes from
 	meaning.Mirrors = nil
-	meaning.Targets = nil // where it goes
 	h := newHash("release")
 	h.add("recipe", fmt.Sprintf("%+v", meaning))
 	h.add("lock", hex.EncodeToString(sum[:]))

@@ -11,11 +11,10 @@ package recipe
 type Recipe struct {
 	Name      string   // of the image; file names begin with it
 	Version   string   // of the image; file names go on with it
-	Arch      string   // Debian architecture: amd64, arm64
+	Arch      string   // Debian architecture
 	Platforms []string // what it boots on
 	Overlays  []string // directories laid over the image, as the recipe gives them
 	Formats   []string // of the artifacts
-	Targets   []string // where they are published
 
 	Suite    string   // Debian suite of the base
 	Kernel   string   // cloud or generic
