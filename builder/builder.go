@@ -68,6 +68,10 @@ type Artifact struct {
 	Key      string `json:"key"` // of the disk it was made from
 }
 
+// diskRevision is counted up when the packages disk and format give other bytes
+// for an equal tree, so that artifacts of an earlier bake are made again.
+const diskRevision = 2
+
 // ManifestName is the file of the manifest, beside the artifacts.
 const ManifestName = "manifest.json"
 
@@ -244,6 +248,7 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 		}
 	}
 	h := newHash("disk")
+	h.add("revision", fmt.Sprint(diskRevision))
 	for _, k := range b.keys {
 		h.add("layer", k.String())
 	}

@@ -41,7 +41,7 @@ const (
 	biosStart = 1 * mib
 	biosSize  = espStart - biosStart
 	espStart  = 4 * mib
-	espSize   = 16 * mib // at least
+	espSize   = 64 * mib // at least; below 33 MiB there is no FAT32, which several clouds ask for
 
 	tail = 1 * mib // after root, for the second copy of the table
 )
@@ -61,7 +61,7 @@ type Options struct {
 
 // fat are the options of the ESP's file system.
 func (o *Options) fat() fat.Options {
-	return fat.Options{VolumeID: o.IDs.Volume, Label: "ESP", Time: o.Time, Hidden: espStart / sector}
+	return fat.Options{VolumeID: o.IDs.Volume, Label: "ESP", Bits: 32, Time: o.Time, Hidden: espStart / sector}
 }
 
 // A Partition is one partition of a disk; Start and Size are in bytes.

@@ -72,7 +72,7 @@ func system() content {
 		"usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed":     random(4, 2684352),
 		"usr/lib/shim/shimaa64.efi.signed":                      random(5, 900000),
 		"usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed":     random(6, 2500000),
-		"boot/grub/grub.cfg":                                    []byte("linux /vmlinuz\n"),
+		"boot/prose/grub.cfg":                                   []byte("linux /vmlinuz\n"),
 		"usr/share/sparse":                                      make([]byte, 8*mib),
 		"usr/share/long " + strings.Repeat("directory name", 9): nil,
 	}
@@ -193,15 +193,15 @@ func TestDisk(t *testing.T) {
 	}{
 		{"amd64", 0, []Partition{
 			{14, "BIOS boot", 2048 * sector, 3 * mib, "21686148-6449-6E6F-744E-656564454649", Derive([32]byte{1, 2, 3}).BIOS},
-			{15, "EFI system", 8192 * sector, 16 * mib, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", Derive([32]byte{1, 2, 3}).ESP},
-			{1, "root", 40960 * sector, 0, "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", Derive([32]byte{1, 2, 3}).Root},
+			{15, "EFI system", 8192 * sector, 64 * mib, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", Derive([32]byte{1, 2, 3}).ESP},
+			{1, "root", 139264 * sector, 0, "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", Derive([32]byte{1, 2, 3}).Root},
 		}, map[string]string{
 			"EFI/BOOT/BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
 			"EFI/BOOT/grubx64.efi": "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
 		}},
 		{"arm64", 120*mib - 5, []Partition{
-			{15, "EFI system", 8192 * sector, 16 * mib, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", Derive([32]byte{1, 2, 3}).ESP},
-			{1, "root", 40960 * sector, 0, "B921B045-1DF0-41C3-AF44-4C6F280D3FAE", Derive([32]byte{1, 2, 3}).Root},
+			{15, "EFI system", 8192 * sector, 64 * mib, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", Derive([32]byte{1, 2, 3}).ESP},
+			{1, "root", 139264 * sector, 0, "B921B045-1DF0-41C3-AF44-4C6F280D3FAE", Derive([32]byte{1, 2, 3}).Root},
 		}, map[string]string{
 			"EFI/BOOT/BOOTAA64.EFI": "usr/lib/shim/shimaa64.efi.signed",
 			"EFI/BOOT/grubaa64.efi": "usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed",
@@ -277,7 +277,7 @@ func checkESP(t *testing.T, path string, p Partition, o Options, files content, 
 			t.Errorf("%s is not %s", name, from)
 		}
 	}
-	config := fmt.Sprintf("search.fs_uuid %s root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n", o.IDs.Filesystem)
+	config := fmt.Sprintf("search.fs_uuid %s root\nset prefix=($root)/boot/prose\nconfigfile $prefix/grub.cfg\n", o.IDs.Filesystem)
 	if got := run(t, "mtype", "-i", image, "::/EFI/debian/grub.cfg"); got != config {
 		t.Errorf("grub.cfg is\n%s, want\n%s", got, config)
 	}
@@ -293,7 +293,7 @@ func checkRoot(t *testing.T, path string, p Partition, o Options) {
 			t.Errorf("dumpe2fs does not say %q:\n%s", want, head)
 		}
 	}
-	if got := run(t, "debugfs", "-R", "cat /boot/grub/grub.cfg", image); !strings.Contains(got, "linux /vmlinuz\n") {
+	if got := run(t, "debugfs", "-R", "cat /boot/prose/grub.cfg", image); !strings.Contains(got, "linux /vmlinuz\n") {
 		t.Error(got)
 	}
 	// Not a byte of the partition is lost but what rounding to 1 MiB leaves.

@@ -71,5 +71,5 @@ func patchCore(core []byte, at uint64, room int64) ([]byte, error) {
 // espConfig is the configuration that Debian's signed GRUB looks for on the
 // ESP, in EFI/debian. The real one is on root, where upgrades reach it.
 func espConfig(root UUID) string {
-	return fmt.Sprintf("search.fs_uuid %s root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n", root)
+	return fmt.Sprintf("search.fs_uuid %s root\nset prefix=($root)/boot/prose\nconfigfile $prefix/grub.cfg\n", root)
 }
