@@ -71,7 +71,7 @@ cd /
 umount --lazy /mnt
 exec /bin/sh -c "$1"`
 	// The longest, with a real engine, takes a minute on an idle machine.
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
 	defer cancel()
 	cmd := inNamespaceUntil(ctx, "sh", "-c", enter, debian13.dir, script)
 	cmd.WaitDelay = 5 * time.Second

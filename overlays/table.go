@@ -112,7 +112,7 @@ var masked = []string{
 	// Scrubs LVM snapshots; there is no LVM.
 	"etc/systemd/system/e2scrub_all.timer",
 	"etc/systemd/system/e2scrub_reap.service",
-	// Writes grubenv at each boot, which our grub.cfg does not read.
+	// Writes grubenv at each boot, which our menu does not read.
 	"etc/systemd/system/grub-common.service",
 	// Graphics for seats.
 	"etc/systemd/system/modprobe@drm.service",
