@@ -150,11 +150,13 @@ type download struct {
 	ctx    context.Context
 	r      *registry
 	digest string
-	body   io.ReadCloser
+
+	body   io.ReadCloser // nil when not connected
 	stop   context.CancelFunc
 	timer  *time.Timer
+	skip   int64 // bytes of body that were read before
 	read   int64
-	broken int // times in a row without a byte
+	broken int // times in a row without a new byte
 }
 
 func (d *download) connect() error {
@@ -163,48 +165,61 @@ func (d *download) connect() error {
 	d.timer = time.AfterFunc(stall, func() { stop(fmt.Errorf("no data for %s", stall)) })
 	resp, err := d.r.get(ctx, "blobs", d.digest, d.read)
 	if err != nil {
-		d.Close()
+		d.disconnect()
 		return d.r.explain(d.ctx, err, d.r.image.String()+" (blob "+d.digest+")")
 	}
-	d.body = resp.Body
-	if d.read > 0 && resp.StatusCode == http.StatusOK {
-		// The registry knows no ranges: read over what is here.
-		if _, err := io.CopyN(io.Discard, d.body, d.read); err != nil {
-			d.Close()
-			return d.r.explain(d.ctx, err, d.r.image.String())
-		}
+	d.body, d.skip = resp.Body, 0
+	if resp.StatusCode == http.StatusOK {
+		d.skip = d.read // the registry knows no ranges
 	}
 	return nil
 }
 
+func (d *download) disconnect() {
+	d.timer.Stop()
+	d.stop()
+	if d.body != nil {
+		d.body.Close()
+		d.body = nil
+	}
+}
+
 func (d *download) Read(p []byte) (int, error) {
 	for {
-		n, err := d.body.Read(p)
+		if d.body == nil {
+			if err := d.connect(); err != nil {
+				return 0, err
+			}
+		}
+		part := p
+		if d.skip > 0 {
+			part = p[:min(int64(len(p)), d.skip)]
+		}
+		n, err := d.body.Read(part)
 		if n > 0 {
+			d.timer.Reset(stall)
+			if d.skip > 0 {
+				d.skip -= int64(n)
+				continue
+			}
 			d.read += int64(n)
 			d.broken = 0
-			d.timer.Reset(stall)
 			return n, nil
 		}
-		if err == nil || err == io.EOF {
+		if err == nil || err == io.EOF && d.skip == 0 {
 			return n, err
 		}
-		d.Close()
+		d.disconnect()
 		d.broken++
 		if d.broken >= attempts || d.ctx.Err() != nil {
-			return 0, d.r.explain(d.ctx, err, d.r.image.String())
-		}
-		if err := d.connect(); err != nil {
-			return 0, err
+			return 0, d.r.explain(d.ctx, err, d.r.image.String()+" (blob "+d.digest+")")
 		}
 	}
 }
 
 func (d *download) Close() error {
-	d.timer.Stop()
-	d.stop()
-	if d.body == nil {
-		return nil
+	if d.body != nil {
+		d.disconnect()
 	}
-	return d.body.Close()
+	return nil
 }

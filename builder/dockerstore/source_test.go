@@ -85,8 +85,9 @@ func resolve(t *testing.T, s *Source, ref string) Pinned {
 func wantCached(t *testing.T, s *Source, p Pinned) {
 	t.Helper()
 	for _, d := range []string{p.Manifest, p.Config, p.Layers[0].Digest, p.Layers[1].Digest} {
-		if ok, err := (cache{s.Cache}).has(t.Context(), d); err != nil || !ok {
-			t.Errorf("the cache lacks %s: %v", d, err)
+		b, err := os.ReadFile(filepath.Join(s.Cache, "blobs/sha256", strings.TrimPrefix(d, digestPrefix)))
+		if err != nil || digestOf(b) != d {
+			t.Errorf("the cache has %s instead of %s: %v", digestOf(b), d, err)
 		}
 	}
 	noRemains(t, s.Cache)
@@ -334,19 +335,34 @@ func TestBrokenDownload(t *testing.T) {
 		}
 	}
 
-	s := newSource(t, nil)
-	p := resolve(t, s, r.Host+"/a:1")
-	c.serve = func(w http.ResponseWriter, req *http.Request, next http.Handler) {
-		w.Header().Set("Content-Length", "1000")
-		if req.Header.Get("Range") == "" {
-			w.Write([]byte("x"))
+	for _, ranges := range []bool{true, false} {
+		s := newSource(t, nil)
+		p := resolve(t, s, r.Host+"/a:1")
+		var answers atomic.Int32
+		c.serve = func(w http.ResponseWriter, req *http.Request, next http.Handler) {
+			if req.URL.Path == "/v2/" {
+				return
+			}
+			answers.Add(1)
+			w.Header().Set("Content-Length", "1000")
+			if req.Header.Get("Range") == "" {
+				w.Write([]byte("x"))
+			} else if ranges {
+				w.WriteHeader(http.StatusPartialContent)
+			}
+			w.(http.Flusher).Flush()
 		}
+		s.Jobs = 1
+		var unreachable *UnreachableError
+		if err := s.Fetch(t.Context(), p); !errors.As(err, &unreachable) {
+			t.Errorf("a download that never ends, with ranges %v: %v", ranges, err)
+		}
+		if got := answers.Load(); got != attempts {
+			t.Errorf("with ranges %v it asked %d times, want %d", ranges, got, attempts)
+		}
+		c.serve = nil
+		noRemains(t, s.Cache)
 	}
-	var unreachable *UnreachableError
-	if err := s.Fetch(t.Context(), p); !errors.As(err, &unreachable) {
-		t.Errorf("a download that never ends: %v", err)
-	}
-	noRemains(t, s.Cache)
 }
 
 func TestCancel(t *testing.T) {

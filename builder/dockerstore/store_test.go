@@ -144,6 +144,9 @@ func TestStore(t *testing.T) {
 		if n, ok := tr.Lookup("docker/overlay2/l/" + links[chain]); !ok || n.Target != "../"+path.Base(home)+"/diff" {
 			t.Errorf("overlay2/l/%s: %+v", links[chain], n)
 		}
+		if n, ok := tr.Lookup("docker/" + home + "committed"); !ok || n.Size != 0 || n.Mode != 0o600 {
+			t.Errorf("committed of %s: %+v", chain, n)
+		}
 		_, hasParent := tr.Lookup("docker/" + db + "parent")
 		_, hasLower := tr.Lookup("docker/" + home + "lower")
 		_, hasWork := tr.Lookup("docker/" + home + "work")
@@ -344,12 +347,33 @@ func TestWriteRefuses(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 
+}
+
+func TestWriteStops(t *testing.T) {
+	dir := t.TempDir()
+	p := stash(t, dir, "big", imagetest.Tar(t, imagetest.File("big", strings.Repeat("x", 32<<20))))
 	stopped := errors.New("stopped by a test")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(stopped)
-	if err := write(ctx, io.Discard, dir, stash(t, dir, "b", base)); !errors.Is(err, stopped) {
-		t.Errorf("stopped: %v", err)
+	out := &stopper{stop: func() { cancel(stopped) }}
+	if err := write(ctx, out, dir, p); !errors.Is(err, stopped) {
+		t.Errorf("got %v", err)
 	}
+	if out.n > 16<<20 {
+		t.Errorf("it went on for %d bytes", out.n)
+	}
+}
+
+// A stopper stops the writing of a layer at its first MiB.
+type stopper struct {
+	n    int
+	stop func()
+}
+
+func (s *stopper) Write(p []byte) (int, error) {
+	if s.n += len(p); s.n > 1<<20 {
+		s.stop()
+	}
+	return len(p), nil
 }
 
 // A layer is never held in memory.
