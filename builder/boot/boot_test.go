@@ -351,7 +351,7 @@ func TestBudgets(t *testing.T) {
 	}
 }
 
-// TestMain is also the program that [TestInterrupted] interrupts.
+// TestMain is also the program that [TestInterrupted] and [TestTerminal] run.
 func TestMain(m *testing.M) {
 	disk := os.Getenv("BOOT_TEST_INTERACTIVE")
 	if disk == "" {
@@ -359,8 +359,12 @@ func TestMain(m *testing.M) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	stdin, w := io.Pipe() // nobody types
-	defer w.Close()
+	var stdin io.Reader = os.Stdin
+	if os.Getenv("BOOT_TEST_KEYS") == "" {
+		r, w := io.Pipe() // nobody types
+		defer w.Close()
+		stdin = r
+	}
 	err := Interactive(ctx, Options{Image: disk, Accel: TCG, Memory: 64, Forwards: []Forward{{0, 22}}}, stdin, os.Stdout, os.Stderr)
 	fmt.Fprintln(os.Stderr, "ended:", err)
 }
@@ -413,5 +417,55 @@ func TestInterrupted(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTerminal: on a terminal Ctrl-C goes to the guest, and Ctrl-A X ends the
+// machine and gives the terminal back.
+func TestTerminal(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command("script", "--quiet", "--return", "--flush", "--command", os.Args[0]+"; stty -a", "/dev/null")
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "BOOT_TEST_KEYS=1", "BOOT_TEST_INTERACTIVE="+image(t, guest()))
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("script (package bsdutils): %v", err)
+	}
+	late := time.AfterFunc(soon, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	var text []byte
+	until := func(want string) {
+		t.Helper()
+		for buf := make([]byte, 1000); !bytes.Contains(text, []byte(want)); {
+			n, err := stdout.Read(buf)
+			text = append(text, buf[:n]...)
+			if err != nil {
+				t.Fatalf("waiting for %q on the terminal: %v; it shows\n%s", want, err, text)
+			}
+		}
+	}
+	until("hello")
+	io.WriteString(stdin, "\x03ab\x01\x01c")
+	until("\x03ab\x01c") // the guest gives it back, and the terminal does not
+	io.WriteString(stdin, "\x01x")
+	until("ended: <nil>")
+	until("\nisig icanon ")
+	until(" echo ")
+	stdin.Close()
+	cmd.Wait()
+	if !bytes.Contains(text, []byte("Ctrl-A X ends the machine")) {
+		t.Errorf("the terminal shows\n%s", text)
+	}
+	if pid := using(dir); pid != "" {
+		t.Errorf("process %s is still there", pid)
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) > 0 {
+		t.Errorf("left behind: %v, %v", names, err)
 	}
 }
