@@ -17,7 +17,6 @@ type File struct {
 	*os.File
 	path string
 	temp string // its name until then; empty while it has none
-	done bool
 }
 
 // Create starts a file that will be at path, with mode 0666 before umask.
@@ -98,13 +97,10 @@ func (f *File) link() error {
 // Discard closes the file and removes what is there of it. After Commit it does
 // nothing, so that it can be deferred.
 func (f *File) Discard() {
-	if f.done {
-		return
-	}
-	f.done = true
 	_ = f.Close()
 	if f.temp != "" {
 		_ = os.Remove(f.temp)
+		f.temp = ""
 	}
 }
 
