@@ -99,7 +99,7 @@ func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+		t.Fatalf("%s %s: %v\n%.4000s", name, strings.Join(args, " "), err, out)
 	}
 	return string(out)
 }

@@ -223,27 +223,29 @@ func (w *writer) put(ino uint32, r *record) error {
 
 // A table writes the inode tables, in rising order.
 type table struct {
-	w    io.WriterAt
-	g    *geometry
-	buf  []byte
-	fill int
-	at   int64 // of buf[0], if fill > 0
+	w     io.WriterAt
+	g     *geometry
+	buf   []byte
+	fill  int
+	at    int64  // of buf[0], if fill > 0
+	group uint32 // of the last inode
 }
 
 func newTable(w io.WriterAt, g *geometry) *table {
 	return &table{w: w, g: g, buf: make([]byte, 1<<20)}
 }
 
-// next gives the zeroed place of an inode. Between it and the one before it
-// there are only zeros.
+// next gives the zeroed place of an inode. Unused inodes between it and the one
+// before it become zero.
 func (t *table) next(ino uint32) ([]byte, error) {
 	group, index := (ino-1)/t.g.inodesPerGroup, (ino-1)%t.g.inodesPerGroup
 	at := int64(t.g.inodeTable[group])*blockSize + int64(index)*inodeSize
-	if t.fill > 0 && (at < t.at || at+inodeSize-t.at > int64(len(t.buf))) {
+	if apart := group != t.group && at != t.at+int64(t.fill); apart || at+inodeSize-t.at > int64(len(t.buf)) {
 		if err := t.flush(); err != nil {
 			return nil, err
 		}
 	}
+	t.group = group
 	if t.fill == 0 {
 		t.at = at
 	}
