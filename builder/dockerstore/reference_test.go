@@ -66,9 +66,9 @@ func TestMirrorFind(t *testing.T) {
 		"proseim/prose-pod-server":           "http://plain.test/s",
 		"nginx":                              "oci:/srv/nginx",
 		"docker.io/library/redis/":           "docker-archive:redis.tar",
-		"ghcr.io":                            "https://localhost",
+		"registry.test":                            "https://localhost",
 		"index.docker.io/fifth/x":            "https://127.0.0.1:1/x",
-		"quay.io/a":                          "[::1]:80",
+		"other.test/a":                          "[::1]:80",
 		"docker.io/proseim/prose-pod-server": "http://plain.test/s",
 	}
 	if err := m.Check(); err != nil {
@@ -85,10 +85,10 @@ func TestMirrorFind(t *testing.T) {
 		{"proseim/prose-pod-server:1", location{atRegistry, "plain.test", true, "s"}, true},
 		{"nginx:1", location{atLayout, "", false, "/srv/nginx"}, true},
 		{"redis", location{atArchive, "", false, "redis.tar"}, true},
-		{"ghcr.io/a/b", location{atRegistry, "localhost", false, "a/b"}, false},
+		{"registry.test/a/b", location{atRegistry, "localhost", false, "a/b"}, false},
 		{"fifth/x", location{atRegistry, "127.0.0.1:1", false, "x"}, true},
-		{"quay.io/a/b/c", location{atRegistry, "[::1]:80", true, "b/c"}, false},
-		{"quay.io/ab", location{atRegistry, "quay.io", false, "ab"}, false},
+		{"other.test/a/b/c", location{atRegistry, "[::1]:80", true, "b/c"}, false},
+		{"other.test/ab", location{atRegistry, "other.test", false, "ab"}, false},
 		{"127.0.0.1:9/a", location{atRegistry, "127.0.0.1:9", true, "a"}, false},
 	} {
 		r, err := ParseReference(c.in)

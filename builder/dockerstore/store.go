@@ -401,6 +401,8 @@ func (s *store) layer(c *chain, d *diff, tarSplit []byte) error {
 		return err
 	}
 	root := layer.Entry{Path: s.path(home + "/diff"), Type: layer.Dir, Mode: 0o755, ModTime: s.time}
+	// As the engine does, though the kernel does not look at it in the root of a
+	// layer.
 	if d.opaque["."] {
 		root.Xattrs = map[string]string{opaqueXattr: opaqueValue}
 	}

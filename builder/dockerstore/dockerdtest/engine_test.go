@@ -53,6 +53,7 @@ func debian(t *testing.T) string {
 	if fs.Type == overlayMagic {
 		t.Fatalf("%s is on overlayfs, on which overlay2 cannot work: set PROSE_TEST_CACHE to a directory on ext4, xfs or tmpfs", cache)
 	}
+	sweep(cache)
 	key := sha256.Sum256([]byte(suite + " " + strings.Join(packages, " ")))
 	root := filepath.Join(cache, fmt.Sprintf("debian-docker-%x", key[:6]))
 	if _, err := os.Stat(root); err == nil {
@@ -78,6 +79,16 @@ func debian(t *testing.T) string {
 		}
 	}
 	return root
+}
+
+// sweep removes what tests that were killed have left.
+func sweep(cache string) {
+	left, _ := filepath.Glob(filepath.Join(cache, ".tmp-*"))
+	for _, dir := range left {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			os.RemoveAll(dir)
+		}
+	}
 }
 
 // A machine is a pair of namespaces, for mounts and processes, in which a
