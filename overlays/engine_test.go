@@ -30,6 +30,9 @@ func TestEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What the unit takes away, as far as it goes without systemd: no network,
+	// no capability, no home.
+	const confined = "unshare --net setpriv --bounding-set -all --inh-caps -all --no-new-privs env --unset HOME "
 	var set strings.Builder
 	group := fmt.Sprintf("/prose-overlays-%d", os.Getpid())
 	fmt.Fprintf(&set, "CGROUP=%s\n", group)
@@ -38,9 +41,9 @@ func TestEngine(t *testing.T) {
 		case "Environment":
 			fmt.Fprintf(&set, "export %s\n", value)
 		case "ExecStart":
-			fmt.Fprintf(&set, "UP='%s'\n", value)
+			fmt.Fprintf(&set, "UP='%s%s'\n", confined, value)
 		case "ExecStop":
-			fmt.Fprintf(&set, "STOP='%s'\n", value)
+			fmt.Fprintf(&set, "STOP='%s%s'\n", confined, value)
 		}
 	}
 	// Groups outlive the processes in them.

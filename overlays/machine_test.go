@@ -185,6 +185,22 @@ print(json.dumps(cfg))
 	}
 }
 
+// A machine that nobody gave user-data: cloud-init runs all the same. With the
+// package's own policy it would not.
+func TestNoUserData(t *testing.T) {
+	const ask = `mkdir -p /run/cloud-init
+echo 'datasource_list: [ConfigDrive, NoCloud, None]' > /etc/cloud/cloud.cfg.d/90-test.cfg
+DEBUG_LEVEL=1 DI_LOG=stderr /usr/lib/cloud-init/ds-identify --force; echo "result $?"
+rm /etc/cloud/cloud.cfg.d/90-test.cfg`
+	if out := mustRun(t, ask); !strings.Contains(out, "result 0\n") {
+		t.Errorf("cloud-init stays off:\n%s", out)
+	}
+	out := mustRun(t, "mv /etc/cloud/ds-identify.cfg /run/\n"+ask+"\nmv /run/ds-identify.cfg /etc/cloud/")
+	if !strings.Contains(out, "result 1\n") {
+		t.Errorf("cloud-init runs without our policy too:\n%s", out)
+	}
+}
+
 func TestEnginesTakeTheirConfiguration(t *testing.T) {
 	if out := mustRun(t, "dockerd --validate --config-file /etc/docker/daemon.json"); !strings.Contains(out, "configuration OK") {
 		t.Errorf("%s", out)

@@ -39,6 +39,7 @@ var initrdTable = []row{
 var baseTable = []row{
 	{"etc/apt/apt.conf.d/52prose", regular, 0o644, root, ""},
 	{"etc/cloud/cloud.cfg.d/60-prose.cfg", regular, 0o644, root, ""},
+	{"etc/cloud/ds-identify.cfg", regular, 0o644, root, ""},
 	{"etc/containerd/prose.toml", regular, 0o644, root, ""},
 	{"etc/default/grub.d/prose.cfg", regular, 0o644, root, ""},
 	{"etc/docker/daemon.json", regular, 0o644, root, ""},
@@ -77,12 +78,17 @@ var baseTable = []row{
 	{"etc/systemd/system/network-online.target.wants", dir, 0o755, root, ""},
 	{"etc/systemd/system/nginx.service.d", dir, 0o755, root, ""},
 	{"etc/systemd/system/nginx.service.d/prose.conf", regular, 0o644, root, ""},
+	{"etc/systemd/system/sshd-keygen.service.d", dir, 0o755, root, ""},
+	{"etc/systemd/system/sshd-keygen.service.d/prose.conf", regular, 0o644, root, ""},
+	{"etc/systemd/system/systemd-networkd.service.wants", dir, 0o755, root, ""},
 	{"usr/lib/prose", dir, 0o755, root, ""},
 	{"usr/lib/prose/after-upgrade", regular, 0o755, root, ""},
+	{"usr/lib/prose/fallback.network", regular, 0o644, root, ""},
 	{"usr/lib/systemd/system/prose-door.service", regular, 0o644, root, ""},
 	{"usr/lib/systemd/system/prose-door.socket", regular, 0o644, root, ""},
 	{"usr/lib/systemd/system/prose-firstboot.service", regular, 0o644, root, ""},
 	{"usr/lib/systemd/system/prose-firstboot.timer", regular, 0o644, root, ""},
+	{"usr/lib/systemd/system/prose-network.service", regular, 0o644, root, ""},
 	{"usr/lib/systemd/system/prose-walls.service", regular, 0o644, root, ""},
 	{"usr/lib/systemd/system/prose.service", regular, 0o644, root, ""},
 	{"usr/share/prose", dir, 0o755, root, ""},
@@ -155,6 +161,7 @@ var units = []unit{
 	{"prose-firstboot.timer", vendor, nil, []string{"timers.target"}, false},
 
 	// cloud-init renders for systemd-networkd, which Debian leaves off.
+	{"prose-network.service", vendor, nil, []string{"systemd-networkd.service"}, true},
 	{"systemd-networkd.service", vendor, []string{"dbus-org.freedesktop.network1.service"}, []string{"multi-user.target"}, true},
 	{"systemd-networkd.socket", vendor, nil, []string{"sockets.target"}, true},
 	{"systemd-networkd-wait-online.service", vendor, nil, []string{"network-online.target"}, true},
