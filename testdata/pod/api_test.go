@@ -122,6 +122,9 @@ func TestDomainIsForGood(t *testing.T) {
 	if code := api.wait(15 * time.Second); code != 1 {
 		t.Errorf("exit code %d", code)
 	}
+	if log := api.log.String(); !strings.Contains(log, "change the server domain after the first startup") {
+		t.Errorf("log:\n%s", log)
+	}
 }
 
 // reset goes through both steps of a factory reset.

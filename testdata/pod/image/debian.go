@@ -6,7 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
+	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -58,16 +58,25 @@ type rootfs struct {
 	base   string // what the three small images share
 }
 
+// sources are the code that makes the layers.
+//
+//go:embed debian.go layer.go
+var sources embed.FS
+
 // debian returns the layers of an architecture, from the cache if they are
-// there. The key names what was asked for, not what the mirror had: to follow
-// the mirror, empty the cache.
+// there. The key is what was asked for and the code that answers, not what the
+// mirror had: to follow the mirror, empty the cache.
 func debian(ctx context.Context, cache, suite, arch string, progress io.Writer) (rootfs, error) {
-	question, err := json.Marshal([]any{1, suite, arch, packages, keep, drop, dropBase, applets, basics, created})
-	if err != nil {
-		return rootfs{}, err
+	key := sha256.New()
+	for _, name := range []string{"debian.go", "layer.go"} {
+		text, err := sources.ReadFile(name)
+		if err != nil {
+			return rootfs{}, err
+		}
+		key.Write(text)
 	}
-	sum := sha256.Sum256(question)
-	dir := filepath.Join(cache, fmt.Sprintf("pod-%s-%s-%x", suite, arch, sum[:8]))
+	fmt.Fprintln(key, suite, arch, created)
+	dir := filepath.Join(cache, fmt.Sprintf("pod-%s-%s-%x", suite, arch, key.Sum(nil)[:8]))
 	out := rootfs{server: filepath.Join(dir, "server.tar.gz"), base: filepath.Join(dir, "base.tar.gz")}
 	if _, err := os.Stat(dir); err == nil {
 		return out, nil

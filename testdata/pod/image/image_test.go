@@ -264,6 +264,16 @@ func TestLayout(t *testing.T) {
 		}
 	}
 	check(images)
+	other := slices.Clone(images) // one with the same name and another content
+	other[0].Index = mutate.Annotations(images[0].Index, map[string]string{"a": "b"}).(v1.ImageIndex)
+	var err error
+	if other[0].Digest, err = other[0].Index.Digest(); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteLayout(dir, other); err != nil {
+		t.Fatal(err)
+	}
+	check(other)
 	if err := WriteLayout(dir, images[1:]); err != nil {
 		t.Fatal(err)
 	}
