@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/prose-im/prose-image/builder/debian"
+	"github.com/prose-im/prose-image/builder/output"
 	"github.com/prose-im/prose-image/overlays"
 )
 
@@ -33,6 +35,15 @@ var base = kind{
 		return l
 	},
 	make: func(ctx context.Context, m *making) error {
+		// The root file system stands in three places for a while: unpacked, as
+		// the tar it comes in, and as the layer.
+		size := debian.Unpacked(m.in.Lock.Packages)
+		if err := output.CheckSpace(filepath.Join(m.cache, "layers"), 2*size); err != nil {
+			return err
+		}
+		if err := output.CheckSpace(filepath.Join(os.TempDir(), "prose-image"), size); err != nil {
+			return err
+		}
 		if err := debian.Fetch(ctx, m.cache, m.in.Lock.Packages); err != nil {
 			return err
 		}

@@ -296,7 +296,14 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 		}
 		file := stem + "." + f.Ext
 		err = b.c.Progress.Do("convert", file, func() (int64, error) {
-			made, err := format.Convert(ctx, f, raw, filepath.Join(b.c.Out, file))
+			to := filepath.Join(b.c.Out, file)
+			made, err := format.Artifact{}, error(nil)
+			if name == "raw" {
+				// The disk's own name goes, so this one may share its bytes.
+				made, err = format.Link(ctx, raw, to)
+			} else {
+				made, err = format.Convert(ctx, f, raw, to)
+			}
 			if err != nil {
 				return 0, err
 			}

@@ -99,6 +99,7 @@ func releaseID(r *recipe.Recipe, l *Lock) (Key, error) {
 	meaning.Dir = ""     // where it lies
 	meaning.Mirror = nil // where the same content comes from
 	meaning.Mirrors = nil
+	meaning.Formats = nil // how the same disk is wrapped
 	h := newHash("release")
 	h.add("recipe", fmt.Sprintf("%+v", meaning))
 	h.add("lock", hex.EncodeToString(sum[:]))

@@ -38,6 +38,16 @@ type Base struct {
 	Epoch    time.Time // SOURCE_DATE_EPOCH of everything that runs
 }
 
+// Unpacked estimates the bytes that packages take when installed: Debian's
+// package files unpack to about four times their size.
+func Unpacked(packages []Package) int64 {
+	var sum int64
+	for _, p := range packages {
+		sum += p.Size
+	}
+	return 4 * sum
+}
+
 // Bootstrap installs b from files in the cache and writes the root file system
 // to out as a tar, as mmdebstrap makes it. It runs maintainer scripts and b.Run,
 // and uses no network.
@@ -86,7 +96,7 @@ func Bootstrap(ctx context.Context, cache string, b Base, out io.Writer) error {
 }
 
 func mmdebstrapArgs(b Base, mode, repo, before, sources string, scripts []string) []string {
-	args := []string{"mmdebstrap", "--quiet", "--variant=apt", "--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
+	args := []string{"mmdebstrap", "--variant=apt", "--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
 		"--include=" + strings.Join(b.Packages, ","),
 		// The essential hook runs before any other package is unpacked.
 		"--essential-hook=tar-in " + before + " /",

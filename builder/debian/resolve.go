@@ -36,7 +36,7 @@ func Resolve(ctx context.Context, r Request) (*Resolution, error) {
 	// mmdebstrap makes an apt configuration with its own default sources, and
 	// fetches their indexes; it installs nothing in this variant. In a user
 	// namespace only a tar comes out with owners that we may read.
-	args := []string{"mmdebstrap", "--quiet", "--variant=custom", "--mode=" + mode, "--architectures=" + r.Arch,
+	args := []string{"mmdebstrap", "--variant=custom", "--mode=" + mode, "--architectures=" + r.Arch,
 		"--skip=check/empty,cleanup/apt/lists", "--format=tar",
 		r.Suite, filepath.Join(dir, "apt.tar")}
 	args = append(args, r.Mirrors...)

@@ -66,7 +66,11 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	s := fmt.Sprintf("running %s: %v", quote(e.Args), e.Err)
+	line := quote(e.Args)
+	if len(line) > 200 {
+		line = line[:150] + " … " + line[len(line)-45:]
+	}
+	s := fmt.Sprintf("running %s: %v", line, e.Err)
 	if e.Output != "" {
 		s += "\n" + e.Output
 	}
