@@ -1,10 +1,14 @@
 package ext4
 
 import (
+	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -166,4 +170,84 @@ func TestOracle(t *testing.T) {
 	if same < 30 {
 		t.Errorf("dumpe2fs gave only %d fields to compare", same)
 	}
+
+	journal := func(image string) []byte {
+		to := filepath.Join(t.TempDir(), "journal")
+		debugfs(t, image, []string{"dump <8> " + to})
+		b, err := os.ReadFile(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(b[0x10:], "size") // follows from ours
+		if len(bytes.Trim(b[blockSize:], "\x00")) != 0 {
+			t.Errorf("the journal of %s is not empty", image)
+		}
+		return b[:blockSize]
+	}
+	if a, z := journal(theirs), journal(ours); !bytes.Equal(a, z) {
+		t.Errorf("journal superblock: mke2fs has\n%x\nwe have\n%x", a[:256], z[:256])
+	}
+}
+
+// TestBackups breaks what has a copy, and has e2fsck repair it from there.
+func TestBackups(t *testing.T) {
+	from := generate(t, 21, 300, names{long: 100})
+	o := options
+	o.Free = 500 << 20
+	image, l := write(t, from, o)
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	read := func(at int64) []byte {
+		b := make([]byte, 1024)
+		if _, err := f.ReadAt(b, at); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	wipe := func(at, n int64) {
+		if _, err := f.WriteAt(make([]byte, n), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copies := 0
+	for group := int64(1); group < int64(l.geo.groups); group++ {
+		want, got := read(1024), read(group*blocksPerGroup*blockSize)
+		if !hasSuper(uint32(group)) {
+			continue
+		}
+		copies++
+		if in := int64(binary.LittleEndian.Uint16(got[0x5a:])); in != group {
+			t.Errorf("the superblock in group %d says it is in %d", group, in)
+		}
+		clear(got[0x5a:0x5c])
+		if !bytes.Equal(want[:0x3fc], got[:0x3fc]) {
+			t.Errorf("the superblock in group %d differs", group)
+		}
+	}
+	if copies < 2 {
+		t.Errorf("%d copies", copies)
+	}
+	before := seeDebugfs(t, image)
+	repair := func(args ...string) {
+		t.Helper()
+		out, err := exec.Command("e2fsck", append(args, "-fy", image)...).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 { // repaired
+			t.Fatalf("e2fsck %v: %v\n%s", args, err, out)
+		}
+		fsck(t, image)
+		compare(t, "repaired", before, seeDebugfs(t, image), nil)
+	}
+	wipe(0, 3*blockSize)
+	repair("-b", "32768", "-B", "4096")
+	at := int64(l.geo.inodeTable[0])*blockSize + (inoJournal-1)*inodeSize
+	inode, super := read(at), read(1024)
+	if !bytes.Equal(super[0x10c:0x148], inode[0x28:0x64]) || !bytes.Equal(super[0x148:0x14c], inode[0x6c:0x70]) || !bytes.Equal(super[0x14c:0x150], inode[0x04:0x08]) {
+		t.Errorf("s_jnl_blocks is %x", super[0x10c:0x150])
+	}
+	wipe(at, inodeSize)
+	repair()
 }
