@@ -59,6 +59,7 @@ type Machine struct {
 	Shell *boot.Shell
 	Start time.Time // of the power
 	logs  string
+	kept  bool
 }
 
 // Boot boots the image with a seed as an owner writes it, waits for the login
@@ -154,15 +155,18 @@ func (m *Machine) keepLogs(t *testing.T, ctx context.Context, dir string) {
 		os.RemoveAll(dir)
 		return
 	}
-	journal := filepath.Join(dir, "journal.log")
-	if _, err := os.Stat(journal); err != nil && m.Shell != nil {
+	if m.kept {
+		return
+	}
+	m.kept = true
+	if m.Shell != nil {
 		ctx, cancel := context.WithTimeout(ctx, m.Accel.Budget(boot.Command))
 		defer cancel()
 		out, err := m.Shell.Root(ctx, "systemctl --no-pager --failed; journalctl --no-pager -b -o short-monotonic")
 		if err != nil {
 			out += "\nreading the journal: " + err.Error() + "\n"
 		}
-		if err := os.WriteFile(journal, []byte(out), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "journal.log"), []byte(out), 0o644); err != nil {
 			t.Log(err)
 		}
 	}
