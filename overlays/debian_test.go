@@ -32,6 +32,8 @@ type machine struct {
 	once sync.Once
 	dir  string
 	err  error
+
+	orphans []string // our files whose directory is neither Debian's nor ours
 }
 
 var debian13 machine
@@ -124,6 +126,14 @@ func (m *machine) make() error {
 	for _, d := range Deletions() {
 		if out, err := inNamespace("rm", filepath.Join(m.dir, d)).CombinedOutput(); err != nil {
 			return fmt.Errorf("deleting %s: %w: %s", d, err, out)
+		}
+	}
+	ours := map[string]bool{}
+	for _, f := range append(over, pod...) {
+		ours[f.Path] = f.Type == Dir
+		parent := filepath.Dir(f.Path)
+		if s, err := os.Lstat(filepath.Join(m.dir, parent)); !ours[parent] && (err != nil || !s.IsDir()) {
+			m.orphans = append(m.orphans, f.Path)
 		}
 	}
 	archive, err := pack(append(over, pod...))
