@@ -122,7 +122,7 @@ func TestDomainIsForGood(t *testing.T) {
 	if code := api.wait(15 * time.Second); code != 1 {
 		t.Errorf("exit code %d", code)
 	}
-	if log := api.log.String(); !strings.Contains(log, "change the server domain after the first startup") {
+	if log := api.log.String(); !strings.Contains(log, "the server domain cannot be changed after the first startup") {
 		t.Errorf("log:\n%s", log)
 	}
 }
@@ -223,7 +223,7 @@ func TestReloadOfTheAPI(t *testing.T) {
 	if !api.runs() {
 		t.Error("the API has ended")
 	}
-	p.write("/etc/prose/prose.toml", minimal+"[server.defaults]\nfederation_enabled = true\n")
+	p.write("/etc/prose/prose.toml", minimal+"[server.defaults]\nfederation_enabled = true\n[prosody.global.overrides]\nmotd_text = \"a\\\"\\\\b\\n\"\n")
 	api.signal(syscall.SIGHUP)
 	p.ready()
 	if !p.open("server", 5269) {

@@ -80,13 +80,7 @@ func TestStart(t *testing.T) {
 			t.Errorf("%s belongs to %d", name, owner)
 		}
 	}
-	// The guide's own check of a start.
-	bad := regexp.MustCompile(`[^:]error[^:]`)
-	for _, c := range p.containers {
-		if line := bad.FindString(c.log.String()); line != "" {
-			t.Errorf("%s logs %q:\n%s", c.name, line, c.log)
-		}
-	}
+	p.cleanLogs()
 	// An orderly stop is quick and clean.
 	for _, name := range []string{"dashboard", "app", "api", "server"} {
 		c := p.containers[name]
@@ -97,6 +91,38 @@ func TestStart(t *testing.T) {
 	}
 	if _, err := os.Stat(p.path("/var/lib/prose-pod-api/database.sqlite-wal")); err == nil {
 		t.Error("the database's companions outlive an orderly stop")
+	}
+}
+
+// cleanLogs is upstream's own check of what the containers print.
+func (p *pod) cleanLogs() {
+	p.t.Helper()
+	bad := regexp.MustCompile(`[^:]error[^:]`)
+	for _, c := range p.containers {
+		if line := bad.FindString(c.log.String()); line != "" {
+			p.t.Errorf("%s logs %q:\n%s", c.name, line, c.log)
+		}
+	}
+}
+
+// The configuration and environment of upstream's test of its compose file.
+func TestTalkativeStart(t *testing.T) {
+	t.Parallel()
+	p := newPod(t)
+	p.write("/etc/prose/prose.toml", minimal+"[log]\nlevel = \"debug\"\ntimer = \"uptime\"\n")
+	p.env = []string{"PROSE_LOG__FORMAT=full", "PROSE_LOG__WITH_ANSI=true"}
+	p.start("server", "api")
+	p.await(10*time.Second, "the API", func() error {
+		if status, _, body := p.get("api", "/pod/version"); status != 200 {
+			return fmt.Errorf("status %d: %s", status, body)
+		}
+		return nil
+	})
+	p.cleanLogs()
+	for _, name := range []string{"server", "api"} {
+		if log := p.containers[name].log.String(); !strings.Contains(log, " DEBUG prose_pod_"+name+": ") {
+			t.Errorf("%s says nothing of level debug:\n%s", name, log)
+		}
 	}
 }
 

@@ -112,7 +112,7 @@ func (in *instance) testServices(ctx context.Context) (outcome, error) {
 
 func (in *instance) validateChanges(context.Context) (outcome, error) {
 	if chosen := in.db.get().ChosenDomain; chosen != "" && chosen != in.conf.domain {
-		return 0, errors.New("You can’t change the server domain after the first startup.") //nolint:staticcheck // upstream's words
+		return 0, errors.New("the server domain cannot be changed after the first startup")
 	}
 	return serves, nil
 }

@@ -28,7 +28,7 @@ func TestEnvironment(t *testing.T) {
 }
 
 func TestEnvironmentWins(t *testing.T) {
-	d, err := parse("file", []byte("[server]\ndomain = \"a.test\"\nhttp_port = 1\n"), []string{"PROSE_SERVER__DOMAIN=b.test", "prose_log__level=warn"})
+	d, err := parse("file", []byte("[server]\ndomain = \"a.test\"\nhttp_port = 1\n"), []string{"PROSE_SERVER__DOMAIN=b.test", "prose_log__level=warn", "OTHER_SERVER__DOMAIN=c.test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -182,7 +182,7 @@ func makeSalt() error {
 	}
 	f, err := os.OpenFile(saltPath, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
-		return fmt.Errorf("Error creating Server salt file: %w", err) //nolint:staticcheck // upstream's words
+		return fmt.Errorf("creating the salt: %w", err)
 	}
 	defer f.Close()
 	var salt [256]byte
