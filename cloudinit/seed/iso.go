@@ -38,7 +38,6 @@ type file struct {
 // encode returns the image. Its only date is when.
 func encode(label string, files []file, when time.Time) []byte {
 	when = when.UTC()
-	files = slices.Clone(files)
 	// Both directories must be sorted by name, and are by either kind of name:
 	// no name is the beginning of another.
 	slices.SortFunc(files, func(a, b file) int { return strings.Compare(a.name, b.name) })
