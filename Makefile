@@ -47,7 +47,7 @@ test: build check $(DEMO:.toml=.lock) ## run every test, from tables to booted m
 soak: build ## run the long tests and write what they found to docs/soak.md
 	@testdata/scripts/soak
 
-bench: build ## measure, and write docs/benchmarks.md
+bench: build $(DEMO:.toml=.lock) ## measure, and write docs/benchmarks.md
 	@testdata/scripts/bench
 
 golden: build $(DEMO:.toml=.lock) ## rewrite the goldens; look at what git says then
