@@ -44,7 +44,7 @@ check: setup ## look at the sources: form, vet, staticcheck
 test: build check $(DEMO:.toml=.lock) ## run every test, from tables to booted machines
 	@testdata/scripts/test
 
-soak: build ## run the long tests and write what they found to docs/soak.md
+soak: build $(DEMO:.toml=.lock) ## run the long tests and write what they found to docs/soak.md
 	@testdata/scripts/soak
 
 bench: build $(DEMO:.toml=.lock) ## measure, and write docs/benchmarks.md

@@ -66,9 +66,9 @@ func TestMirrorFind(t *testing.T) {
 		"proseim/prose-pod-server":           "http://plain.test/s",
 		"nginx":                              "oci:/srv/nginx",
 		"docker.io/library/redis/":           "docker-archive:redis.tar",
-		"registry.test":                            "https://localhost",
+		"registry.test":                      "https://localhost",
 		"index.docker.io/fifth/x":            "https://127.0.0.1:1/x",
-		"other.test/a":                          "[::1]:80",
+		"other.test/a":                       "[::1]:80",
 		"docker.io/proseim/prose-pod-server": "http://plain.test/s",
 	}
 	if err := m.Check(); err != nil {

@@ -67,11 +67,18 @@ type Machine struct {
 // in.
 func Boot(t *testing.T, o boot.Options) *Machine {
 	t.Helper()
-	o.Image = Image(t)
 	key, err := boot.NewKey()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return BootWith(t, key, o)
+}
+
+// BootWith is Boot with a given key: a disk that was booted before keeps the
+// key of its first boot.
+func BootWith(t *testing.T, key *boot.Key, o boot.Options) *Machine {
+	t.Helper()
+	o.Image = Image(t)
 	first := cloudinit.FirstBoot{Domain: Domain, AuthorizedKeys: []string{key.Authorized()}}
 	user, err := first.UserData()
 	if err != nil {
