@@ -236,6 +236,32 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestAttrLimits has attributes that just fit the inode, the block, and not.
+func TestAttrLimits(t *testing.T) {
+	const entry = 16 + 4 // of a name of up to 4 bytes
+	body, block := xattrBody-4-entry, blockSize-32-4-entry
+	b := newBuilder(t)
+	for i := range 12 {
+		value := strings.Repeat("v", body-6+i)
+		b.add(layer.Entry{Path: fmt.Sprint("body", i), Mode: 0o600, Xattrs: map[string]string{"user.name": value}}, "")
+		b.add(layer.Entry{Path: fmt.Sprint("two", i), Mode: 0o600, Xattrs: map[string]string{"user.name": value[:body/2], "user.n": value[:body/2-26+i]}}, "")
+		value = strings.Repeat("w", block-11+i)
+		b.add(layer.Entry{Path: fmt.Sprint("block", i), Mode: 0o600, Xattrs: map[string]string{"user.name": value}}, "")
+	}
+	from := b.tree()
+	image, _ := write(t, from, options)
+	compare(t, "debugfs", seeTree(t, from), seeDebugfs(t, image), nil)
+	if dir, ok := mount(t, image, "ro"); ok {
+		compare(t, "kernel", seeTree(t, from), seeDir(t, dir), nil)
+	}
+	for _, size := range []int{block, block + 1} {
+		inInode, inBlock, err := attrs(map[string]string{"user.name": strings.Repeat("w", size)})
+		if inInode != nil || (err == nil) != (size == block) || (inBlock != nil) != (err == nil) {
+			t.Errorf("a value of %d bytes: %d, %d, %v", size, len(inInode), len(inBlock), err)
+		}
+	}
+}
+
 // FuzzACL gives ACLs of any form; what is stored must read back as it was.
 func FuzzACL(f *testing.F) {
 	f.Add([]byte(acl(1, 7, 4, 5, 0x20, 5)))

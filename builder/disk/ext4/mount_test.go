@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/prose-im/prose-image/builder/layer"
 	"golang.org/x/sys/unix"
 )
 
@@ -138,6 +139,49 @@ func TestChange(t *testing.T) {
 	}
 	run(t, "umount", dir)
 	fsck(t, image)
+}
+
+// TestShare gives a new file the attributes of one of ours. The kernel makes
+// them share a block if ours has the hash and the order that its own would have.
+func TestShare(t *testing.T) {
+	xattrs := map[string]string{"user.\xe9": strings.Repeat("v", 99), "trusted.longer": "a", "trusted.b": strings.Repeat("w", 1001), "user.c": strings.Repeat("x", 90)}
+	b := newBuilder(t)
+	b.add(layer.Entry{Path: "ours", Mode: 0o600, Xattrs: xattrs}, "")
+	image, _ := write(t, b.tree(), options)
+	dir, ok := mount(t, image, "rw")
+	if !ok {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(dir, "theirs"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name := range xattrs { // reading ours is what the kernel remembers it by
+		if _, err := unix.Lgetxattr(filepath.Join(dir, "ours"), name, make([]byte, 2000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body, block, err := attrs(xattrs)
+	if err != nil || len(body) != 1 || len(block) != 3 {
+		t.Fatalf("%d attributes in the inode, %d in the block: %v", len(body), len(block), err)
+	}
+	for _, list := range [][]attr{body, block} {
+		for _, a := range list {
+			name := map[byte]string{1: "user.", 4: "trusted."}[a.index] + a.name
+			if err := unix.Lsetxattr(filepath.Join(dir, "theirs"), name, []byte(a.value), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	run(t, "umount", dir)
+	fsck(t, image)
+	var places [2]string
+	for i, answer := range debugfs(t, image, []string{"stat ours", "stat theirs"}) {
+		_, rest, _ := strings.Cut(answer, "File ACL: ")
+		places[i], _, _ = strings.Cut(rest, "\n")
+	}
+	if places[0] == "0" || places[0] != places[1] {
+		t.Errorf("the attributes lie in blocks %q", places)
+	}
 }
 
 // TestGrow grows a file system past the descriptors that it has room for:
