@@ -33,6 +33,10 @@ var arrows = map[string][]string{
 	"cloudinit":           {},
 	"cloudinit/seed":      {},
 	"firstboot":           {"cloudinit"},
+	"firstboot/door":      {},
+	"firstboot/site":      {},
+	"firstboot/engine":    {},
+	"firstboot/pod":       {"firstboot/engine"},
 	"overlays":            {},
 }
 
