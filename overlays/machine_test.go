@@ -183,12 +183,15 @@ print(json.dumps(cfg))
 			Network struct{ Renderers, Activators []string }
 		} `json:"system_info"`
 		Keys    []string `json:"ssh_genkeytypes"`
+		Warn    struct {
+			Missing any `json:"dsid_missing_source"`
+		} `json:"warnings"`
 		LeftOut []string `json:"left_out"`
 	}
 	if err := json.Unmarshal([]byte(out[max(strings.Index(out, "{"), 0):]), &cfg); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if cfg.System.Distro != "debian" || !slices.Equal(cfg.System.Network.Renderers, []string{"networkd"}) || len(cfg.Keys) == 0 {
+	if cfg.System.Distro != "debian" || !slices.Equal(cfg.System.Network.Renderers, []string{"networkd"}) || len(cfg.Keys) == 0 || cfg.Warn.Missing != false {
 		t.Errorf("%+v", cfg)
 	}
 	if want := []string{"snap", "grub-dpkg", "byobu"}; !slices.Equal(cfg.LeftOut, want) {

@@ -39,6 +39,7 @@ var initrdTable = []row{
 var baseTable = []row{
 	{"etc/apt/apt.conf.d/52prose", regular, 0o644, root, ""},
 	{"etc/cloud/cloud.cfg.d/60-prose.cfg", regular, 0o644, root, ""},
+	{"etc/cloud/cloud.cfg.d/61-prose-quiet.cfg", regular, 0o644, root, ""},
 	{"etc/cloud/ds-identify.cfg", regular, 0o644, root, ""},
 	{"etc/containerd/prose.toml", regular, 0o644, root, ""},
 	{"etc/default/grub.d/prose.cfg", regular, 0o644, root, ""},
