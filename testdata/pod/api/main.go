@@ -27,7 +27,7 @@ func main() {
 		select {
 		case <-ctx.Done():
 			p.stop()
-			log.Infof("Nothing else to do, exiting.")
+			log.Infof("stopping on a signal")
 			return
 		case ok := <-done:
 			if !ok {
@@ -38,14 +38,14 @@ func main() {
 		select {
 		case <-ctx.Done():
 			p.stop()
-			log.Infof("Nothing else to do, exiting.")
+			log.Infof("stopping on a signal")
 			return
 		case <-hangup:
-			log.Warnf("Received SIGHUP.")
+			log.Warnf("reloading on a signal")
 		case <-p.restart:
 		}
 		p.restarting.Store(true)
-		log.Warnf("Restarting…")
+		log.Warnf("starting anew")
 	}
 }
 
@@ -59,7 +59,7 @@ func (p *program) run(ctx context.Context, first bool) bool {
 		return false
 	}
 	if err != nil {
-		p.log.Warnf("The Prose Pod API is missing some static configuration. Serving only utility routes.")
+		p.log.Warnf("no usable configuration: only the utility routes are served")
 		p.serve("0.0.0.0:8080", p.utility())
 		return true
 	}

@@ -47,7 +47,7 @@ func (p *program) serve(address string, routes http.Handler) {
 		p.panics("%v", err)
 		return
 	}
-	p.log.Infof("Serving the Prose Pod API on %s…", address)
+	p.log.Infof("API listens on %s", address)
 	p.web = &http.Server{Handler: p.guard(routes), ReadHeaderTimeout: 10 * time.Second}
 	go p.web.Serve(listener)
 }
@@ -73,7 +73,7 @@ func (p *program) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p.restarting.Load() {
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, "The API is restarting.", http.StatusServiceUnavailable)
+			http.Error(w, "restarting", http.StatusServiceUnavailable)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -393,7 +393,7 @@ func (in *instance) factoryReset(w http.ResponseWriter, r *http.Request) {
 			in.fail(w, http.StatusBadRequest, "invalid_confirmation_code", nil)
 			return
 		}
-		in.log.Warnf("Performing a factory reset…")
+		in.log.Warnf("factory reset")
 		_, err := in.call(r.Context(), http.MethodPost, in.conf.server+"/lifecycle/factory-reset", "", nil, nil)
 		if err == nil {
 			err = in.db.empty()

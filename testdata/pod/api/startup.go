@@ -57,13 +57,13 @@ func (in *instance) start(ctx context.Context) (outcome, error) {
 		{"init_server_config", in.initServerConfig},
 	} {
 		if slices.Contains(in.conf.skip, action.name) {
-			in.log.Warnf("Not running startup step '%s': Step marked to skip in the app configuration.", action.name)
+			in.log.Warnf("skipping %s, as configured", action.name)
 			continue
 		}
 		if result == misconfigured {
 			break
 		}
-		in.log.Debugf("Running startup step '%s'…", action.name)
+		in.log.Debugf("startup: %s", action.name)
 		var err error
 		if result, err = action.run(ctx); err != nil || result == panicked {
 			return result, err
@@ -137,7 +137,7 @@ func (in *instance) waitForServer(ctx context.Context) (outcome, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return 0, errors.New("error while waiting for XMPP server to start: timed out while waiting for the Server, check Server logs")
+			return 0, errors.New("the server was not ready in time")
 		case <-tick.C:
 		}
 	}
@@ -172,7 +172,7 @@ func (in *instance) initServerConfig(ctx context.Context) (outcome, error) {
 		err = in.post(ctx, in.conf.server+"/lifecycle/reload")
 	}
 	if err != nil {
-		return 0, fmt.Errorf("could not initialize the XMPP server configuration: %w", err)
+		return 0, fmt.Errorf("applying the configuration of Prosody: %w", err)
 	}
 	return serves, nil
 }

@@ -46,22 +46,22 @@ func run(log *podlog.Logger) error {
 	failed := make(chan error, 2)
 	web := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
 	go func() { failed <- web.Serve(listener) }()
-	log.Infof("Serving the Prose Pod Server API on %s…", conf.address)
+	log.Infof("Server API listens on %s", conf.address)
 	go func() {
 		start := time.Now()
 		if err := s.bootstrap(); err != nil {
 			failed <- err
 			return
 		}
-		log.Infof("Startup took %v.", time.Since(start).Round(time.Millisecond))
+		log.Infof("started in %v", time.Since(start).Round(time.Millisecond))
 	}()
 	for {
 		select {
 		case <-ctx.Done():
-			log.Warnf("Stopping on a signal.")
+			log.Warnf("stopping on a signal")
 			return nil
 		case <-hangup:
-			log.Warnf("Received SIGHUP.")
+			log.Warnf("reloading on a signal")
 			go s.hangup()
 		case err := <-failed:
 			return err

@@ -143,14 +143,14 @@ func (s *server) firstAccount(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(admins) > 0 {
-		conflict("FIRST_ACCOUNT_ALREADY_CREATED", "First account already created").write(w)
+		conflict("FIRST_ACCOUNT_ALREADY_CREATED", "There is a first account").write(w)
 		return
 	}
 	err = s.accounts.put(r.Context(), in.Username, in.Password, role, false)
 	var status *statusError
 	switch {
 	case errors.As(err, &status) && status.code == http.StatusConflict:
-		conflict("USERNAME_ALREADY_TAKEN", "Username already taken").write(w)
+		conflict("USERNAME_ALREADY_TAKEN", "The name is taken").write(w)
 	case err != nil:
 		s.internal(w, err)
 	default:
@@ -174,7 +174,7 @@ func (s *server) initWorkspace(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(members) > 0 {
-		(&fault{410, 0, "LIFECYCLE_ERROR", "WORKSPACE_ALREADY_INITIALIZED", "Workspace already initialized", "Log in as an admin to do that."}).write(w)
+		(&fault{410, 0, "LIFECYCLE_ERROR", "WORKSPACE_ALREADY_INITIALIZED", "Workspace exists", "Log in as an administrator."}).write(w)
 		return
 	}
 	if err := s.writeWorkspace(workspace{Name: in.Name, AccentColor: in.AccentColor}); err != nil {
