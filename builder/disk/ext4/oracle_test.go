@@ -252,6 +252,11 @@ func TestBackups(t *testing.T) {
 	if copies < 2 {
 		t.Errorf("%d copies", copies)
 	}
+	at := int64(l.geo.inodeTable[0])*blockSize + (inoJournal-1)*inodeSize
+	inode, super := read(at), read(1024)
+	if !bytes.Equal(super[0x10c:0x148], inode[0x28:0x64]) || !bytes.Equal(super[0x148:0x14c], inode[0x6c:0x70]) || !bytes.Equal(super[0x14c:0x150], inode[0x04:0x08]) {
+		t.Errorf("s_jnl_blocks is %x", super[0x10c:0x150])
+	}
 	before := seeDebugfs(t, image)
 	repair := func(args ...string) {
 		t.Helper()
@@ -265,11 +270,6 @@ func TestBackups(t *testing.T) {
 	}
 	wipe(0, 3*blockSize)
 	repair("-b", "32768", "-B", "4096")
-	at := int64(l.geo.inodeTable[0])*blockSize + (inoJournal-1)*inodeSize
-	inode, super := read(at), read(1024)
-	if !bytes.Equal(super[0x10c:0x148], inode[0x28:0x64]) || !bytes.Equal(super[0x148:0x14c], inode[0x6c:0x70]) || !bytes.Equal(super[0x14c:0x150], inode[0x04:0x08]) {
-		t.Errorf("s_jnl_blocks is %x", super[0x10c:0x150])
-	}
 	wipe(at, inodeSize)
 	repair()
 }

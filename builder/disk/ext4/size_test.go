@@ -18,17 +18,19 @@ import (
 	"github.com/prose-im/prose-image/builder/tree"
 )
 
-func freeBytes(t testing.TB, image string) int64 {
+// counts gives what the superblock says is free: bytes and inodes.
+func counts(t testing.TB, image string) (free, inodes int64) {
 	t.Helper()
-	var free int64
 	for line := range strings.Lines(run(t, "dumpe2fs", "-h", image)) {
-		if rest, ok := strings.CutPrefix(line, "Free blocks:"); ok {
-			if _, err := fmt.Sscan(rest, &free); err != nil {
-				t.Fatal(err)
+		for name, to := range map[string]*int64{"Free blocks:": &free, "Free inodes:": &inodes} {
+			if rest, ok := strings.CutPrefix(line, name); ok {
+				if _, err := fmt.Sscan(rest, to); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
-	return free * blockSize
+	return free * blockSize, inodes
 }
 
 // TestSize measures: what was asked to be free is free, nothing is wasted, a
@@ -45,7 +47,10 @@ func TestSize(t *testing.T) {
 			o := options
 			o.Free, o.InodeRatio = free, ratio
 			image, l := write(t, from, o)
-			got := freeBytes(t, image)
+			got, inodes := counts(t, image)
+			if inodes != l.Inodes-l.UsedInodes {
+				t.Errorf("free %d, ratio %d: %d inodes free, measured were %d of %d used", free, ratio, inodes, l.UsedInodes, l.Inodes)
+			}
 			// A last group of the least size may be what it takes.
 			if got < free || got > free+40<<20 {
 				t.Errorf("free %d, ratio %d: got %d bytes free of %d", free, ratio, got, l.Size)
@@ -165,13 +170,14 @@ func (f *failing) WriteAt(b []byte, _ int64) (int, error) {
 	return len(b), nil
 }
 
-// A shrinking file is cut short after it was indexed.
+// A shrinking file is cut short after it was indexed. It counts what is read.
 type shrinking struct {
-	r    io.ReaderAt
-	size int64
+	r          io.ReaderAt
+	size, read int64
 }
 
 func (s *shrinking) ReadAt(b []byte, off int64) (int, error) {
+	s.read += int64(len(b))
 	return io.NewSectionReader(s.r, 0, s.size).ReadAt(b, off)
 }
 
@@ -194,6 +200,22 @@ func TestWriteErrors(t *testing.T) {
 			t.Errorf("a write that fails after %d bytes: %v", after, err)
 		}
 	}
+	source := &shrinking{r: bytes.NewReader(b.b.Bytes()), size: int64(b.b.Len())}
+	whole, err := layer.Read("counted", source, source.size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if from, err = tree.Merge(whole); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = Measure(from, options); err != nil {
+		t.Fatal(err)
+	}
+	source.read = 0
+	if err := Write(context.Background(), &failing{}, l); err == nil || source.read > 20<<20 {
+		t.Errorf("after a write had failed, it read on to %d bytes: %v", source.read, err)
+	}
+
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := Write(ctx, &failing{after: 1 << 30}, l); !errors.Is(err, context.Canceled) {
@@ -209,9 +231,8 @@ func TestWriteErrors(t *testing.T) {
 	if err := short.w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	source := &shrinking{r: bytes.NewReader(short.b.Bytes()), size: int64(short.b.Len())}
-	whole, err := layer.Read("short", source, source.size)
-	if err != nil {
+	source = &shrinking{r: bytes.NewReader(short.b.Bytes()), size: int64(short.b.Len())}
+	if whole, err = layer.Read("short", source, source.size); err != nil {
 		t.Fatal(err)
 	}
 	source.size -= 50000
