@@ -37,6 +37,8 @@ var arrows = map[string][]string{
 	"firstboot/site":      {},
 	"firstboot/engine":    {},
 	"firstboot/pod":       {"firstboot/engine"},
+	"firstboot/beneath":   {},
+	"firstboot/settings":  {"cloudinit"},
 	"overlays":            {},
 }
 
