@@ -226,7 +226,7 @@ func judge(root string, text []byte, said map[string]string, known string) (ours
 			ours = append(ours, Problem{At: x.Used, Key: x.Key, Message: "is set here already, and this counts first", Hint: "change it here"})
 		}
 	}
-	if known != "" && s.Domain != known && said["domain"] != "" {
+	if _, ok := said["domain"]; ok && known != "" && s.Domain != known {
 		ours = append(ours, Problem{At: Place{Source: Files, Path: "configure"}, Key: "domain",
 			Message: fmt.Sprintf("cannot change: this machine has been set up for %s", known),
 			Hint:    "start another machine for another domain"})
@@ -393,7 +393,7 @@ func ask(on func(io.Writer) terminal, stdout io.Writer, current Settings, known 
 				answer = yesOrNo(answer)
 			}
 			if f := k.set(&trial, answer); f != nil {
-				fmt.Fprintf(stdout, "  This %s.\n", f.message)
+				fmt.Fprintf(stdout, "  %s %s.\n", k.Name, f.message)
 				if f.hint != "" {
 					fmt.Fprintf(stdout, "  Please %s.\n", f.hint)
 				}
