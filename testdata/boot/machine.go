@@ -126,7 +126,12 @@ func (m *Machine) reach(t *testing.T, what string) {
 // without the white space around it. An error ends the test.
 func (m *Machine) Root(t *testing.T, span boot.Span, script string) string {
 	t.Helper()
-	within := m.Accel.Budget(span)
+	return m.RootWithin(t, m.Accel.Budget(span), script)
+}
+
+// RootWithin is Root with a time of its own.
+func (m *Machine) RootWithin(t *testing.T, within time.Duration, script string) string {
+	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), within, fmt.Errorf("%s are over", within))
 	defer cancel()
 	out, err := m.Shell.Root(ctx, script)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prose-im/prose-image/builder"
 	"github.com/prose-im/prose-image/builder/boot"
@@ -22,6 +23,9 @@ var replaced = []string{
 	"grub-common", "grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "grub-efi-amd64-signed",
 	"shim-signed", "shim-signed-common", "shim-unsigned", "shim-helpers-amd64-signed", "initramfs-tools", "initramfs-tools-core", "nginx",
 }
+
+// upgrading is how long apt may take, with two initrds to make under emulation.
+const upgrading = 30 * time.Minute
 
 // TestUpgrade replaces kernel, GRUB, shim, Docker and NGINX inside a machine
 // whose Pod runs, as apt would, and boots it again with each firmware.
@@ -75,7 +79,7 @@ printf '[server]\ndomain = "chat.example"\n' > /etc/prose/prose.toml
 chown 1001:1001 /etc/prose/prose.toml
 systemctl start prose.service`)
 		podAnswers(t, m)
-		out := m.Root(t, boot.ToReady, fmt.Sprintf(`
+		out := m.RootWithin(t, upgrading, fmt.Sprintf(`
 echo 'deb [trusted=yes] %s ./' > /etc/apt/sources.list
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
