@@ -182,8 +182,8 @@ print(json.dumps(cfg))
 			Distro  string
 			Network struct{ Renderers, Activators []string }
 		} `json:"system_info"`
-		Keys    []string `json:"ssh_genkeytypes"`
-		Warn    struct {
+		Keys []string `json:"ssh_genkeytypes"`
+		Warn struct {
 			Missing any `json:"dsid_missing_source"`
 		} `json:"warnings"`
 		LeftOut []string `json:"left_out"`
