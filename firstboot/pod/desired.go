@@ -187,8 +187,7 @@ func (p *Project) container(s *Service, variables []string) Container {
 	c.Config = engine.Config{
 		Image: s.Image, User: s.User, Env: variables, Entrypoint: s.Entrypoint, Cmd: s.Command, Tty: s.Tty,
 		AttachStdout: true, AttachStderr: true,
-		Labels: with(s.Labels, labelProject, p.Name, labelService, s.Name, labelNumber, "1", labelOneoff, "False",
-			labelFiles, strings.Join(p.Files, ","), labelDir, p.Dir, labelDepends, strings.Join(depends, ",")),
+		Labels: with(s.Labels, labelProject, p.Name, labelService, s.Name, labelNumber, "1", labelOneoff, "False"),
 		HostConfig: engine.HostConfig{
 			RestartPolicy: engine.RestartPolicy{Name: policy, MaximumRetryCount: tries},
 			LogConfig:     engine.LogConfig{Type: s.Logging.Driver, Config: s.Logging.Options},
@@ -244,6 +243,10 @@ func (p *Project) container(s *Service, variables []string) Container {
 		panic(err) // text and numbers always marshal
 	}
 	c.Config.Labels[labelHash] = fmt.Sprintf("%x", sha256.Sum256(b))
+	// Where the settings came from is none of them.
+	c.Config.Labels[labelFiles] = strings.Join(p.Files, ",")
+	c.Config.Labels[labelDir] = p.Dir
+	c.Config.Labels[labelDepends] = strings.Join(depends, ",")
 	return c
 }
 

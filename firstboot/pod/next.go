@@ -301,7 +301,7 @@ func supervise(d Desired, s *State) Step {
 		// full one, which it does only as it starts. An API that started just
 		// before, as when the engine starts them all, waits for the server
 		// and then does so; its answer tells.
-		together := srv.Started.Sub(a.Started) < apiGivesUp
+		together := srv.Started.Sub(a.Started) < apiGivesUp && !srv.Created.After(a.Started)
 		switch {
 		case !together, !answers && s.Now.Sub(srv.Started) > apiGivesUp:
 			return restart(a, "the server is newer")

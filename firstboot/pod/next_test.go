@@ -123,6 +123,10 @@ func TestNext(t *testing.T) {
 		{"image gone from the engine", func(s *State, d *Desired) { delete(s.Images, "i:app") }, "ready"},
 
 		{"server restarted", func(s *State, d *Desired) { s.set("server", started(1)) }, "restart p-api-1: the server is newer"},
+		{"server recreated, api young", func(s *State, d *Desired) {
+			s.set("api", started(9))
+			s.set("server", func(c *Seen) { c.Created, c.Started = ago(2), ago(1) })
+		}, "restart p-api-1: the server is newer"},
 		{"all started by the engine, still quiet", func(s *State, d *Desired) {
 			s.set("server", started(2))
 			s.set("api", started(3))
