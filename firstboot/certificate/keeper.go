@@ -1,0 +1,366 @@
+package certificate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/mholt/acmez/v3/acme"
+
+	"github.com/prose-im/prose-image/firstboot/preflight"
+)
+
+// Keeper looks and acts. Only one may work on the same paths at a time: the
+// caller holds the agent's lock.
+type Keeper struct {
+	Settings Settings
+	Paths    Paths
+	Ports    Ports
+	Clock    func() time.Time
+
+	// WriteProsody replaces a file below Paths.Prosody, with missing directories,
+	// atomically, owned by Prosody and readable by nobody else. Until it has its
+	// name, the file must not be called *.crt or hold "fullchain" in its name.
+	WriteProsody func(name string, data []byte) error
+	// ReloadNGINX and ReloadProsody make a server read its certificates again.
+	ReloadNGINX, ReloadProsody func(context.Context) error
+
+	reloaded  map[Action]time.Time
+	finalized func() // a test's: the authority has signed, we have nothing yet
+}
+
+// Observe looks at the disk and at what the servers of this machine show. It
+// asks nobody outside.
+func (k *Keeper) Observe(ctx context.Context) (Observed, error) {
+	now := k.Clock()
+	o := Observed{}
+	for _, n := range k.Settings.Names {
+		var st State
+		var err error
+		if st.Record, err = k.Paths.loadRecord(n.Host, now); err != nil {
+			return nil, err
+		}
+		st.Live, _, _, _ = readPair(k.Paths.liveDir(n.Host), n.Host)
+		if !st.Live.Signed || !st.Live.Valid(now) {
+			st.Archive = k.Paths.archived(n.Host, now)
+		}
+		if n.HTTPS {
+			st.HTTPS = ServedHTTPS(ctx, k.Ports.HTTPS, n.Host)
+		}
+		if n.XMPP != NoXMPP {
+			st.Prosody, _, _, _ = readPair(filepath.Join(k.Paths.Prosody, n.Host), n.Host)
+			st.XMPP = k.xmpp(ctx, n)
+		}
+		o[n.Host] = st
+	}
+	return o, ctx.Err()
+}
+
+func (k *Keeper) xmpp(ctx context.Context, n Name) Served {
+	port := map[XMPP]netip.AddrPort{Client: k.Ports.Client, Server: k.Ports.Server}[n.XMPP]
+	return ServedXMPP(ctx, port, n.Host, n.XMPP)
+}
+
+// Next decides on a step. See the function of the same name.
+func (k *Keeper) Next(o Observed) Step { return Next(k.Settings, o, k.reloaded, k.Clock()) }
+
+// Do does one step. An error is for people: what must be remembered of it is
+// on disk, and the next look decides anew.
+func (k *Keeper) Do(ctx context.Context, s Step) error {
+	var name Name
+	for _, n := range k.Settings.Names {
+		if n.Host == s.Host {
+			name = n
+		}
+	}
+	if name.Host == "" && s.Action != Idle {
+		return fmt.Errorf("the name %q is none of ours", s.Host)
+	}
+	switch s.Action {
+	case Idle:
+		return nil
+	case Interim:
+		return k.interim(name.Host)
+	case Restore:
+		best := k.Paths.archived(name.Host, k.Clock())
+		if !best.Usable {
+			return fmt.Errorf("restoring the certificate of %s: it is gone", name.Host)
+		}
+		return k.Paths.point(name.Host, best.Serial)
+	case CopyProsody:
+		return k.copy(name.Host)
+	case ReloadNGINX:
+		return k.reload(ctx, s.Action, k.ReloadNGINX, func() bool {
+			live, _, _, _ := readPair(k.Paths.liveDir(name.Host), name.Host)
+			return ServedHTTPS(ctx, k.Ports.HTTPS, name.Host).Serial == live.Serial
+		})
+	case ReloadProsody:
+		return k.reload(ctx, s.Action, k.ReloadProsody, func() bool {
+			file, _, _, _ := readPair(filepath.Join(k.Paths.Prosody, name.Host), name.Host)
+			return k.xmpp(ctx, name).Serial == file.Serial
+		})
+	case CheckDNS:
+		return k.check(ctx, name.Host)
+	case GetOne:
+		return k.order(ctx, name.Host)
+	case AskRenewal:
+		return k.ask(ctx, name.Host)
+	}
+	return fmt.Errorf("there is no step %q", s.Action)
+}
+
+// interim makes one self-signed pair with all names and puts it in front of
+// NGINX for this one.
+func (k *Keeper) interim(host string) error {
+	now := k.Clock()
+	var all []string
+	for _, n := range k.Settings.Names {
+		all = append(all, n.Host)
+	}
+	// The names share one, so that a person has one fingerprint to compare.
+	for _, n := range all {
+		pair, chain, key, err := readPair(k.Paths.liveDir(n), host)
+		if err != nil || pair.Signed || !pair.Valid(now) || n == host {
+			continue
+		}
+		return k.install(host, chain, key)
+	}
+	chain, key, err := SelfSigned(all, now)
+	if err != nil {
+		return err
+	}
+	return k.install(host, chain, key)
+}
+
+func (k *Keeper) install(host string, chain, key []byte) error {
+	serial, err := k.Paths.store(host, chain, key)
+	if err != nil {
+		return err
+	}
+	return k.Paths.point(host, serial)
+}
+
+// copy gives Prosody the pair it should have: the key first, because Prosody
+// looks for one once it sees a chain.
+func (k *Keeper) copy(host string) error {
+	live, chain, key, err := readPair(k.Paths.liveDir(host), host)
+	if err != nil {
+		return fmt.Errorf("reading the certificate of %s: %w", host, err)
+	}
+	if !live.Signed {
+		if chain, key, err = SelfSigned([]string{host}, k.Clock()); err != nil {
+			return err
+		}
+	}
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{"privkey.pem", key}, {"fullchain.pem", chain}} {
+		if err := k.WriteProsody(filepath.Join(host, f.name), f.data); err != nil {
+			return fmt.Errorf("giving Prosody the certificate of %s: %w", host, err)
+		}
+	}
+	return nil
+}
+
+// reload tells a server and waits until it shows the right certificate.
+func (k *Keeper) reload(ctx context.Context, a Action, tell func(context.Context) error, good func() bool) error {
+	if k.reloaded == nil {
+		k.reloaded = map[Action]time.Time{}
+	}
+	k.reloaded[a] = k.Clock()
+	if err := tell(ctx); err != nil {
+		return fmt.Errorf("%s: %w", a, err)
+	}
+	for begin := time.Now(); !good(); {
+		if time.Since(begin) > 10*time.Second {
+			return fmt.Errorf("%s: the server still shows another certificate", a)
+		}
+		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	delete(k.reloaded, a) // only one that did not help must wait
+	return nil
+}
+
+// check looks whether an order would succeed. Of the authority it asks the
+// directory, and an account once the addresses are right.
+func (k *Keeper) check(ctx context.Context, host string) error {
+	r, err := k.Paths.loadRecord(host, k.Clock())
+	if err != nil {
+		return err
+	}
+	findings := k.Settings.Preflight.Check(ctx, host)
+	if (preflight.Result{Findings: findings}).Soft() || len(findings) == 0 {
+		more, err := k.checkAuthority(ctx, host)
+		if err != nil {
+			more = []preflight.Finding{{Name: host, Kind: preflight.Authority, Why: err.Error()}}
+		}
+		findings = append(findings, more...)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	r.Preflight = preflight.Result{At: k.Clock(), Findings: findings}
+	if !r.Preflight.Soft() {
+		r.SoftSince = time.Time{}
+	} else if r.SoftSince.IsZero() {
+		r.SoftSince = r.Preflight.At
+	}
+	return k.Paths.saveRecord(r)
+}
+
+func (k *Keeper) checkAuthority(ctx context.Context, host string) ([]preflight.Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	a, err := open(ctx, k.Settings, k.Paths)
+	if err != nil {
+		return nil, err
+	}
+	defer a.close()
+	if err := a.register(ctx, k.Settings); err != nil {
+		return nil, err
+	}
+	issuer := preflight.Issuer{Account: a.account.Location}
+	if a.directory.Meta != nil {
+		issuer.Names = a.directory.Meta.CAAIdentities
+	}
+	return k.Settings.Preflight.CAA(ctx, host, issuer), nil
+}
+
+// order gets a certificate and installs it for NGINX. What fails is remembered
+// with the time of the next try.
+func (k *Keeper) order(ctx context.Context, host string) error {
+	now := k.Clock()
+	r, err := k.Paths.loadRecord(host, now)
+	if err != nil {
+		return err
+	}
+	chain, wait, err := k.obtain(ctx, &r, now)
+	if err == nil {
+		err = k.install(host, chain, []byte(r.Order.Key))
+	}
+	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			return err // we are told to stop: the order is kept
+		}
+		var over spent
+		counted := errors.As(err, &over)
+		if counted {
+			r.Order = nil
+		}
+		err = fmt.Errorf("getting a certificate for %s: %w", host, err)
+		r.fail(k.Clock(), err, counted, wait)
+		return errors.Join(err, k.Paths.saveRecord(r))
+	}
+	pair, _, err := parsePair(host, chain, []byte(r.Order.Key))
+	if err != nil {
+		return err
+	}
+	r.Issued = &Issued{Directory: k.Settings.Directory, Serial: pair.Serial, At: k.Clock(), Replaces: r.Order.Replaces}
+	r.Order, r.Failures, r.Renew, r.Renewal = nil, nil, false, Renewal{}
+	return k.Paths.saveRecord(r)
+}
+
+// obtain begins an order or goes on with one. Besides the chain it returns what
+// the authority asked us to wait, if it did.
+func (k *Keeper) obtain(ctx context.Context, r *Record, now time.Time) (chain []byte, wait time.Duration, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, orderLimit, errors.New("five minutes have passed"))
+	defer cancel()
+	a, err := open(ctx, k.Settings, k.Paths)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer a.close()
+	defer func() {
+		if is(err, acme.ProblemTypeRateLimited) {
+			if wait = a.transport.wait; wait == 0 {
+				wait = rateLimited
+			}
+		} else if err != nil {
+			wait = a.transport.wait
+		}
+	}()
+	if err := a.register(ctx, k.Settings); err != nil {
+		return nil, 0, err
+	}
+	var order acme.Order
+	if r.Order != nil && r.Order.Directory == k.Settings.Directory {
+		order, err = a.client.GetOrder(ctx, a.account, acme.Order{Location: r.Order.URL})
+		if err != nil {
+			var p acme.Problem
+			if errors.As(err, &p) && p.Status/100 == 4 && !is(err, acme.ProblemTypeRateLimited, acme.ProblemTypeBadNonce) {
+				r.Order = nil // the authority does not know it any more
+			} else {
+				return nil, 0, fmt.Errorf("going on with an order: %w", err)
+			}
+		}
+		if order.Status == acme.StatusInvalid {
+			r.Order = nil
+		}
+	} else {
+		r.Order = nil
+	}
+	if r.Order == nil {
+		if order, err = k.begin(ctx, a, r, now); err != nil {
+			var p acme.Problem
+			if errors.As(err, &p) && p.Status/100 == 4 && !is(err, acme.ProblemTypeRateLimited, acme.ProblemTypeBadNonce) {
+				err = spent{err}
+			}
+			return nil, 0, err
+		}
+	}
+	chain, err = k.finish(ctx, a, r, order)
+	return chain, 0, err
+}
+
+// ask asks the authority when to renew (RFC 9773). Without an answer, our own
+// rule holds.
+func (k *Keeper) ask(ctx context.Context, host string) error {
+	now := k.Clock()
+	r, err := k.Paths.loadRecord(host, now)
+	if err != nil {
+		return err
+	}
+	leaf, err := k.Paths.liveLeaf(host)
+	if err != nil {
+		return err
+	}
+	next := Renewal{Serial: serial(leaf), Asked: now, Again: now.Add(askEvery)}
+	if r.Renewal.Serial == next.Serial {
+		next.Start, next.End, next.Chosen, next.Explanation = r.Renewal.Start, r.Renewal.End, r.Renewal.Chosen, r.Renewal.Explanation
+	}
+	ari, err := k.renewalInfo(ctx, leaf)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		next.Error = err.Error()
+	} else {
+		next.Chosen = choose(next, ari)
+		next.Start, next.End, next.Explanation = ari.SuggestedWindow.Start, ari.SuggestedWindow.End, ari.ExplanationURL
+		if ari.RetryAfter != nil {
+			next.Again = now.Add(min(max(ari.RetryAfter.Sub(now), time.Minute), day/2))
+		}
+	}
+	r.Renewal = next
+	return k.Paths.saveRecord(r)
+}
+
+// Renew asks for a new certificate of a name at the next step, whatever its
+// dates. Limits on failures still hold.
+func (k *Keeper) Renew(host string) error {
+	r, err := k.Paths.loadRecord(host, k.Clock())
+	if err != nil {
+		return err
+	}
+	r.Renew = true
+	for i := range r.Failures {
+		r.Failures[i].Wait = 0
+	}
+	return k.Paths.saveRecord(r)
+}

@@ -1,0 +1,221 @@
+package certificate
+
+import (
+	"fmt"
+	"time"
+)
+
+// Action is what a step does.
+type Action string
+
+const (
+	Idle          Action = "idle"           // nothing until Step.Until
+	Interim       Action = "interim"        // make a self-signed pair and put it in front of NGINX
+	Restore       Action = "restore"        // put an archived pair back
+	CopyProsody   Action = "copy"           // give Prosody the pair it should have
+	ReloadNGINX   Action = "reload-nginx"   // it shows another certificate than it should
+	ReloadProsody Action = "reload-prosody" // likewise
+	CheckDNS      Action = "check"          // preflight: costs nothing
+	GetOne        Action = "order"          // order a certificate, or go on with an order
+	AskRenewal    Action = "ask"            // ask the authority when to renew
+)
+
+// Step is one thing to do.
+type Step struct {
+	Action Action
+	Host   string
+	Until  time.Time // of Idle: when to look again at the latest
+	Why    string    // a sentence without capital and full stop
+}
+
+const (
+	checkEvery  = 30 * time.Second // DNS is looked at again
+	checkFresh  = 2 * time.Minute  // how long a good look lets an order begin
+	reloadEvery = 20 * time.Second
+	askEvery    = 6 * time.Hour
+	longest     = 12 * time.Hour // an Idle step is no longer
+	softWait    = 10 * time.Minute
+	softEvery   = 30 * time.Minute
+	softPerDay  = 8
+)
+
+// Next decides what to do: the first thing that is wrong, in the order in which
+// they hurt. It looks at its arguments only. reloaded is when a server was last
+// told to read its certificates again.
+func Next(s Settings, o Observed, reloaded map[Action]time.Time, now time.Time) Step {
+	for _, n := range s.Names {
+		st := o[n.Host]
+		if st.Live.Signed && st.Live.Valid(now) {
+			continue
+		}
+		if st.Archive.Signed && st.Archive.Valid(now) {
+			return Step{Action: Restore, Host: n.Host, Why: "a signed certificate lies in the archive"}
+		}
+		switch {
+		case !st.Live.Usable:
+			return Step{Action: Interim, Host: n.Host, Why: "there is no certificate"}
+		case !st.Live.Valid(now):
+			return Step{Action: Interim, Host: n.Host, Why: "the clock is outside the certificate's dates"}
+		}
+	}
+	for _, n := range s.Names {
+		if n.XMPP != NoXMPP {
+			if why := prosodyLacks(o[n.Host], now); why != "" {
+				return Step{Action: CopyProsody, Host: n.Host, Why: why}
+			}
+		}
+	}
+	until := now.Add(longest)
+	later := func(t time.Time) {
+		if t.After(now) && t.Before(until) {
+			until = t
+		}
+	}
+	for _, n := range s.Names {
+		for _, server := range []struct {
+			action Action
+			wanted bool
+			shown  Served
+			file   Pair
+		}{
+			{ReloadNGINX, n.HTTPS, o[n.Host].HTTPS, o[n.Host].Live},
+			{ReloadProsody, n.XMPP != NoXMPP, o[n.Host].XMPP, o[n.Host].Prosody},
+		} {
+			// A server that is not up reads its files when it comes.
+			if !server.wanted || server.shown.Down || server.shown == (Served{}) || server.shown.Serial == server.file.Serial {
+				continue
+			}
+			if at := reloaded[server.action].Add(reloadEvery); at.After(now) {
+				later(at)
+				continue
+			}
+			why := fmt.Sprintf("it shows %s instead of %s", server.shown.Serial, server.file.Serial)
+			if server.shown.Error != "" {
+				why = server.shown.Error
+			}
+			return Step{Action: server.action, Host: n.Host, Why: why}
+		}
+	}
+	for _, n := range s.Names {
+		step, at := order(s, n.Host, o[n.Host], now)
+		if step.Action != "" {
+			return step
+		}
+		later(at)
+	}
+	for _, n := range s.Names {
+		st := o[n.Host]
+		if !st.Live.Signed {
+			continue
+		}
+		at := st.Record.Renewal.Again
+		if st.Record.Renewal.Serial != st.Live.Serial || !at.After(now) {
+			return Step{Action: AskRenewal, Host: n.Host, Why: "the authority may want an earlier or later renewal"}
+		}
+		later(at)
+	}
+	return Step{Action: Idle, Until: until}
+}
+
+// prosodyLacks says why Prosody's pair must be written, or "".
+func prosodyLacks(st State, now time.Time) string {
+	switch p := st.Prosody; {
+	case !p.Usable:
+		return "Prosody has no certificate"
+	case st.Live.Signed && p.Serial != st.Live.Serial:
+		return "Prosody has an older certificate"
+	case st.Live.Signed:
+		return ""
+	// A self-signed one must name nothing else: Prosody takes any certificate
+	// that names a host, and a signed one for its rooms may lie beside it.
+	case p.Signed || !p.Only || !p.Valid(now):
+		return "Prosody's interim certificate does not fit"
+	}
+	return ""
+}
+
+// order decides about one name's next certificate. Without a step, it returns
+// when to look again; the zero time if only an event can change anything.
+func order(s Settings, host string, st State, now time.Time) (Step, time.Time) {
+	r := st.Record
+	begun := r.Order != nil && r.Order.Directory == s.Directory
+	why, at := due(s, st, now)
+	if why == "" && !begun {
+		return Step{}, at
+	}
+	if t := r.patience(); t.After(now) {
+		return Step{}, t
+	}
+	if begun {
+		return Step{Action: GetOne, Host: host, Why: "an order is begun"}, time.Time{}
+	}
+	if age := now.Sub(r.Preflight.At); r.Preflight.At.IsZero() || age < 0 || age >= checkFresh || !r.Preflight.Ready() && age >= checkEvery {
+		return Step{Action: CheckDNS, Host: host, Why: why}, time.Time{}
+	}
+	again := r.Preflight.At.Add(checkEvery)
+	if st.Hold != "" {
+		return Step{}, again
+	}
+	if r.Preflight.Ready() {
+		return Step{Action: GetOne, Host: host, Why: why}, time.Time{}
+	}
+	if r.Preflight.Soft() && softAllowed(r, now) {
+		return Step{Action: GetOne, Host: host, Why: why + "; nothing is missing but the proof"}, time.Time{}
+	}
+	return Step{}, again
+}
+
+// softAllowed says whether an order may be tried without the proof that only a
+// machine outside could have.
+func softAllowed(r Record, now time.Time) bool {
+	if r.SoftSince.IsZero() || now.Sub(r.SoftSince) < softWait {
+		return false
+	}
+	today := 0
+	for _, t := range r.Tries {
+		if now.Sub(t) < softEvery {
+			return false
+		}
+		if now.Sub(t) < day {
+			today++
+		}
+	}
+	return today < softPerDay
+}
+
+// due says why a name needs a new certificate now, or when it will.
+func due(s Settings, st State, now time.Time) (string, time.Time) {
+	r := st.Record
+	switch {
+	case !st.Live.Signed:
+		return "the certificate is self-signed", time.Time{}
+	case !st.Live.Valid(now):
+		return "the certificate is not valid now", time.Time{}
+	case r.Renew:
+		return "the owner asks for a new certificate", time.Time{}
+	case r.Issued != nil && r.Issued.Serial == st.Live.Serial && r.Issued.Directory != s.Directory:
+		return "another authority is to sign", time.Time{}
+	}
+	if at := RenewAt(st.Live, r.Renewal); at.After(now) {
+		return "", at
+	}
+	return "the certificate is due for renewal", time.Time{}
+}
+
+// RenewAt is when a signed pair is to be replaced: when the authority says,
+// else with a third of its life left (a half if that is short), and never in
+// its last tenth.
+func RenewAt(p Pair, r Renewal) time.Time {
+	life := p.NotAfter.Sub(p.NotBefore)
+	left := life / 3
+	if life < 10*day {
+		left = life / 2
+	}
+	if r.Serial != p.Serial || r.Chosen.IsZero() {
+		return p.NotAfter.Add(-left)
+	}
+	if last := p.NotAfter.Add(-life / 10); r.Chosen.After(last) {
+		return last
+	}
+	return r.Chosen
+}
