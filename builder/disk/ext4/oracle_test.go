@@ -96,7 +96,7 @@ func mke2fs(t testing.TB, dir string, size int64, o Options) string {
 	}
 	uuid := fmt.Sprintf("%x-%x-%x-%x-%x", o.UUID[:4], o.UUID[4:6], o.UUID[6:8], o.UUID[8:10], o.UUID[10:])
 	run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "16384", "-m", "1", "-U", uuid, "-L", o.Label,
-		"-E", "hash_seed="+uuid+",lazy_itable_init=1", "-O", "has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum,^resize_inode,^metadata_csum_seed,^meta_bg",
+		"-E", fmt.Sprintf("hash_seed=%s,lazy_itable_init=1,root_owner=%d:%d", uuid, os.Getuid(), os.Getgid()), "-O", "has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum,^resize_inode,^metadata_csum_seed,^meta_bg",
 		"-d", dir, image)
 	return image
 }

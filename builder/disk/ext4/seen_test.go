@@ -142,7 +142,7 @@ func compare(t testing.TB, what string, want, got map[string]seen, blind func(*s
 		for i := range reflect.TypeFor[seen]().NumField() {
 			a, b := reflect.ValueOf(w).Field(i), reflect.ValueOf(g).Field(i)
 			if !reflect.DeepEqual(a.Interface(), b.Interface()) {
-				report("%.200q: %s: want %.200v, got %.200v", p, reflect.TypeFor[seen]().Field(i).Name, a, b)
+				report("%.200q: %s: want %.200s, got %.200s", p, reflect.TypeFor[seen]().Field(i).Name, fmt.Sprint(a), fmt.Sprint(b))
 			}
 		}
 	}
