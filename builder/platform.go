@@ -119,6 +119,11 @@ if [ "$grub_platform" = pc ]; then
 	terminal_output console serial
 fi
 search --no-floppy --fs-uuid --set=root ` + uuid + `
+# A kernel's package moves the links before it has made the initrd: when the power
+# went between the two, the kernel before is the one that boots.
+if [ ! -e /initrd.img ]; then
+	set default=1
+fi
 set extra=
 if [ -e /boot/prose/custom.cfg ]; then
 	. /boot/prose/custom.cfg

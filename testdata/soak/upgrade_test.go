@@ -104,9 +104,20 @@ dpkg-query -W -f '${Version}\n' docker.io shim-signed grub-efi-amd64-signed | gr
 				t.Errorf("the system is %s:\n%s", state, m.Root(t, boot.Command, "systemctl --no-pager --failed"))
 			}
 			podAnswers(t, m)
+			if fw == boot.Firmwares[len(boot.Firmwares)-1] {
+				// As if the power had gone while the initrd was being made.
+				m.Root(t, boot.Command, "rm $(readlink -f /initrd.img) && sync")
+			}
 			m.Off(t)
 		})
 	}
+	t.Run("without the new initrd", func(t *testing.T) {
+		m := boottest.BootWith(t, key, o)
+		if after := m.Root(t, boot.Command, "uname -r"); after != before {
+			t.Errorf("kernel %q started, want the one before, %q", after, before)
+		}
+		m.Off(t)
+	})
 }
 
 // podAnswers waits until the API answers with both versions.
