@@ -185,7 +185,7 @@ func (p *Project) container(s *Service, variables []string) Container {
 	}
 	tries, _ := strconv.Atoi(count) // Parse has looked at it
 	c.Config = engine.Config{
-		Image: s.Image, User: s.User, Env: variables, Entrypoint: s.Entrypoint, Cmd: s.Command, Tty: s.Tty,
+		Image: s.Image, User: s.User, Env: variables, Entrypoint: none(s.Entrypoint), Cmd: s.Command, Tty: s.Tty,
 		AttachStdout: true, AttachStderr: true,
 		Labels: with(s.Labels, labelProject, p.Name, labelService, s.Name, labelNumber, "1", labelOneoff, "False"),
 		HostConfig: engine.HostConfig{
@@ -248,6 +248,15 @@ func (p *Project) container(s *Service, variables []string) Container {
 	c.Config.Labels[labelDir] = p.Dir
 	c.Config.Labels[labelDepends] = strings.Join(depends, ",")
 	return c
+}
+
+// none is an entry point of no words as the engine wants it: an empty list would
+// leave the image's.
+func none(words []string) []string {
+	if words != nil && len(words) == 0 {
+		return []string{""}
+	}
+	return words
 }
 
 // with is labels and more, which are names and values in turn.

@@ -43,6 +43,7 @@ type State struct {
 	Volumes    map[string]bool   // by name
 	Images     map[string]string // reference -> id, of those that are there
 	Containers []Seen            // of the project
+	Busy       map[string]bool   // names that steps in progress are about
 
 	Health   int  // status of the server's /health; 0: no answer or not asked
 	Bare     bool // nothing but Prosody answers: the generation of 2025
@@ -133,48 +134,86 @@ func wait(name, why string) Step { return Step{Verb: Wait, Name: name, Why: why,
 // created, so that it comes up while the other containers are made; then what
 // needs no answer from it; then the API, the dashboard. Every step makes
 // progress that the next state shows.
+//
+// Steps may be done at the same time: what one is about is Busy until it is done.
 func Next(d Desired, s State) Step {
 	for _, c := range s.Containers {
+		if s.Busy[c.Name] {
+			continue
+		}
 		if step, ok := misfit(d, &s, c); ok {
 			return step
 		}
 	}
-	for _, n := range d.Networks {
-		switch hash, there := s.Networks[n.Name]; {
-		case !there:
-			return Step{Verb: CreateNetwork, Name: n.Name, Why: "it is missing"}
-		case hash != n.Labels[labelHash]:
-			return replaceNetwork(&s, n.Name)
-		}
-	}
-	for _, v := range d.Volumes {
-		if !s.Volumes[v.Name] {
-			return Step{Verb: CreateVolume, Name: v.Name, Why: "it is missing"}
-		}
-	}
-	// Started at once, as soon as it is there.
-	if step, ok := begin(d, &s, server); ok {
+	if step, ok := ground(d, &s); ok {
 		return step
 	}
-	for _, c := range d.Containers {
-		if step, ok := create(&s, c); ok {
+	// Started at once, as soon as it is there.
+	if w := wanted(d, server); w != nil && len(w.DependsOn) == 0 {
+		step, ok := create(&s, *w)
+		if !ok {
+			step, ok = start(d, &s, *w)
+		}
+		if ok && step.Verb != Wait {
 			return step
 		}
 	}
 	var waiting *Step
-	for _, c := range d.Containers {
-		step, ok := start(d, &s, c)
-		if ok && step.Verb != Wait {
-			return step
-		}
-		if ok && waiting == nil {
-			waiting = &step
+	for _, to := range []func(Container) (Step, bool){
+		func(c Container) (Step, bool) { return create(&s, c) },
+		func(c Container) (Step, bool) { return start(d, &s, c) },
+	} {
+		for _, c := range d.Containers {
+			step, ok := to(c)
+			if ok && step.Verb != Wait {
+				return step
+			}
+			if ok && waiting == nil {
+				waiting = &step
+			}
 		}
 	}
 	if waiting != nil {
 		return *waiting
 	}
+	for name := range s.Busy {
+		return wait(name, "it is being worked on")
+	}
 	return supervise(d, &s)
+}
+
+// ground is what containers stand on: networks and volumes.
+func ground(d Desired, s *State) (Step, bool) {
+	var waiting *Step
+	add := func(verb Verb, name string) (Step, bool) {
+		if !s.Busy[name] {
+			return Step{Verb: verb, Name: name, Why: "it is missing"}, true
+		}
+		step := wait(name, "it is being created")
+		waiting = &step
+		return Step{}, false
+	}
+	for _, n := range d.Networks {
+		hash, there := s.Networks[n.Name]
+		if !there {
+			if step, ok := add(CreateNetwork, n.Name); ok {
+				return step, true
+			}
+		} else if hash != n.Labels[labelHash] {
+			return replaceNetwork(s, n.Name), true
+		}
+	}
+	for _, v := range d.Volumes {
+		if !s.Volumes[v.Name] {
+			if step, ok := add(CreateVolume, v.Name); ok {
+				return step, true
+			}
+		}
+	}
+	if waiting != nil {
+		return *waiting, true
+	}
+	return Step{}, false
 }
 
 func find(s *State, service string) *Seen {
@@ -210,6 +249,9 @@ func misfit(d Desired, s *State, c Seen) (Step, bool) {
 		return remove("one container of " + c.Service + " is enough")
 	case c.Hash != w.Hash():
 		// Without the image the old one is better than none.
+		if image == "" && s.Busy[w.Config.Image] {
+			return wait(w.Config.Image, "it is being pulled"), true
+		}
 		if image == "" {
 			return Step{Verb: Pull, Name: w.Config.Image, Why: "it is missing"}, w.Pull
 		}
@@ -224,9 +266,14 @@ func misfit(d Desired, s *State, c Seen) (Step, bool) {
 
 // replaceNetwork makes way for a network with other settings.
 func replaceNetwork(s *State, name string) Step {
-	if len(s.Containers) > 0 {
-		c := s.Containers[0]
+	for _, c := range s.Containers {
+		if s.Busy[c.Name] {
+			continue
+		}
 		return Step{Verb: Remove, Name: c.Name, ID: c.ID, Why: "the settings of network " + name + " have changed"}
+	}
+	if len(s.Busy) > 0 {
+		return wait(name, "containers leave it")
 	}
 	return Step{Verb: RemoveNetwork, Name: name, Why: "its settings have changed"}
 }
@@ -235,30 +282,23 @@ func create(s *State, c Container) (Step, bool) {
 	switch {
 	case find(s, c.Service) != nil:
 		return Step{}, false
+	case s.Busy[c.Name], s.Busy[c.Config.Image]:
+		return wait(c.Name, "it is being created"), true
 	case s.Images[c.Config.Image] == "" && c.Pull:
 		return Step{Verb: Pull, Name: c.Config.Image, Why: "it is missing"}, true
 	}
 	return Step{Verb: Create, Name: c.Name, Why: "it is missing"}, true
 }
 
-// begin creates and starts one service ahead of the others.
-func begin(d Desired, s *State, service string) (Step, bool) {
-	w := wanted(d, service)
-	if w == nil || len(w.DependsOn) > 0 {
-		return Step{}, false
-	}
-	if step, ok := create(s, *w); ok {
-		return step, true
-	}
-	if step, ok := start(d, s, *w); ok && step.Verb != Wait {
-		return step, true
-	}
-	return Step{}, false
-}
-
 // start starts a container that is there, when its turn has come.
 func start(d Desired, s *State, w Container) (Step, bool) {
 	c := find(s, w.Service)
+	if c == nil {
+		return Step{}, false // it is being created
+	}
+	if s.Busy[c.Name] {
+		return wait(c.Name, "it is being started"), true
+	}
 	why := "it has not run yet"
 	switch c.Status {
 	case "running":
@@ -301,7 +341,9 @@ func supervise(d Desired, s *State) Step {
 		// full one, which it does only as it starts. An API that started just
 		// before, as when the engine starts them all, waits for the server
 		// and then does so; its answer tells.
-		together := srv.Started.Sub(a.Started) < apiGivesUp && !srv.Created.After(a.Started)
+		// One that answers for itself is through with that.
+		together := srv.Started.Sub(a.Started) < apiGivesUp && !srv.Created.After(a.Started) &&
+			(answers || s.Answer == 0 || s.Answer == http.StatusBadGateway || s.Health != http.StatusOK)
 		switch {
 		case !together, !answers && s.Now.Sub(srv.Started) > apiGivesUp:
 			return restart(a, "the server is newer")

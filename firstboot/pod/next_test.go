@@ -2,6 +2,7 @@ package pod
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -59,6 +60,35 @@ func TestNext(t *testing.T) {
 		{"no network", func(s *State, d *Desired) { s.Networks = nil; s.Containers = nil }, "create network p_n: it is missing"},
 		{"another network", func(s *State, d *Desired) { s.Networks["p_n"] = "x" }, "remove p-server-1: the settings of network p_n have changed"},
 		{"another empty network", func(s *State, d *Desired) { s.Networks["p_n"] = "x"; s.Containers = nil }, "remove network p_n: its settings have changed"},
+		{"networks at once", func(s *State, d *Desired) {
+			s.Networks, s.Volumes, s.Containers = nil, nil, nil
+			s.Busy = map[string]bool{"p_n": true}
+		}, "create volume p_v: it is missing"},
+		{"containers need the ground", func(s *State, d *Desired) {
+			s.Networks, s.Containers = nil, nil
+			s.Busy = map[string]bool{"p_n": true}
+		}, "wait p_n: it is being created"},
+		{"another network, being left", func(s *State, d *Desired) {
+			s.Networks["p_n"] = "x"
+			s.Busy = map[string]bool{"p-server-1": true, "p-api-1": true, "p-app-1": true, "p-dashboard-1": true}
+		}, "wait p_n: containers leave it"},
+		{"while the server is created", func(s *State, d *Desired) {
+			s.Containers = nil
+			s.Busy = map[string]bool{"p-server-1": true}
+		}, "create p-api-1: it is missing"},
+		{"while the server starts", func(s *State, d *Desired) {
+			s.Containers = s.Containers[:1]
+			s.set("server", status("created"))
+			s.Busy = map[string]bool{"p-server-1": true}
+		}, "create p-api-1: it is missing"},
+		{"one pull of one image", func(s *State, d *Desired) {
+			s.Containers, s.Images = nil, nil
+			for i := range d.Containers {
+				d.Containers[i].Config.Image = "i"
+			}
+			s.Busy = map[string]bool{"i": true}
+		}, "wait p-server-1: it is being created"},
+		{"while the API restarts", func(s *State, d *Desired) { s.Busy = map[string]bool{"p-api-1": true} }, "wait p-api-1: it is being started"},
 		{"no volume", func(s *State, d *Desired) { s.Volumes = nil; s.Containers = nil }, "create volume p_v: it is missing"},
 		{"nothing", func(s *State, d *Desired) { s.Containers = nil }, "create p-server-1: it is missing"},
 		{"no image", func(s *State, d *Desired) { s.Containers, s.Images = nil, nil }, "pull i:server: it is missing"},
@@ -133,6 +163,11 @@ func TestNext(t *testing.T) {
 			s.set("dashboard", started(1))
 			s.Answer = 502
 		}, "wait p-api-1: it started together with the server"},
+		{"server crashed, api young", func(s *State, d *Desired) {
+			s.set("server", started(2))
+			s.set("api", started(9))
+			s.Answer = 500
+		}, "restart p-api-1: the server is newer"},
 		{"all started by the engine", func(s *State, d *Desired) {
 			s.set("server", started(2))
 			s.set("api", started(3))
@@ -175,8 +210,7 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// A model of the engine: steps from any mess lead to Ready, and none is done
-// for nothing.
+// A model of the engine: steps from any mess lead to Ready.
 func TestConverges(t *testing.T) {
 	states := []string{"gone", "created", "running", "exited", "paused", "dead", "other"}
 	for n := range len(states) * len(states) * len(states) * len(states) {
@@ -198,12 +232,30 @@ func TestConverges(t *testing.T) {
 		}
 		var told []string
 		for range 60 {
+			// All steps that may be done at the same time, in some order.
+			var steps []Step
+			s.Busy = map[string]bool{}
 			step := Next(d, s)
-			told = append(told, step.String())
+			for step.Verb != Wait && step.Verb != Ready {
+				told = append(told, step.String())
+				if s.Busy[step.Name] {
+					t.Fatalf("mess %d has two steps about one thing\n%s", n, strings.Join(told, "\n"))
+				}
+				s.Busy[step.Name] = true
+				steps = append(steps, step)
+				step = Next(d, s)
+			}
+			s.Busy = nil
+			if len(steps) == 0 {
+				told = append(told, step.String())
+				steps = []Step{step}
+			}
 			if step.Verb == Ready {
 				break
 			}
-			play(&s, d, step)
+			for _, i := range rand.New(rand.NewPCG(uint64(n), 1)).Perm(len(steps)) {
+				play(&s, d, steps[i])
+			}
 		}
 		if last := told[len(told)-1]; last != "ready" {
 			t.Fatalf("mess %d ends in\n%s", n, strings.Join(told, "\n"))

@@ -1,21 +1,28 @@
 // Package pod brings a Pod up and keeps it up: it reads Compose files, says what
-// the engine should have, looks at what it has, and does one step after the
-// other until the Pod answers.
+// the engine should have, looks at what it has, and does what is missing until
+// the Pod answers.
 //
-//	Load -> Parse -> Want -> Desired
+//	Load (Parse, Want) -> Desired
 //	loop: Observe -> State; Next(Desired, State) -> Step; Do(Step)
 //
 // All that is decided is in [Next], which is pure and has no memory: containers'
 // times of start say what has to follow what. So whoever is killed between two
 // steps, or finds a Pod that somebody else has changed, goes on the same way.
+// It never gives up; what fails is tried again, ever more slowly.
 //
 // Why not "docker compose up": it does not know that the API gives up after ten
 // seconds, that a new server wants the API again and a new API the dashboard,
 // nor that a running container may serve nothing; and it costs a process of
-// sixty megabytes at each look. The containers' labels are Compose's, so
-// "docker compose ps", "logs" and "exec" work on what is made here. "up" makes
-// the containers anew, and so does the next run of this package after that: one
-// of them has to own the Pod, and on our machines it is the agent.
+// sixty megabytes at each look.
+//
+// One of the two has to own the Pod. The containers' labels are Compose's, so
+// "docker compose ps", "logs", "exec" and "stop" work on what is made here, but
+// the hash of a container's settings cannot be: Compose computes it from its own
+// structures, which change with its version. So "up" makes our containers anew,
+// and the next run of this package makes Compose's anew. That is how a machine
+// moves from one to the other in either direction, and why a unit that calls
+// "up" by itself must not be enabled beside the agent. A unit for the Pod is
+// still of use: to order it after the engine, and to stop it at shutdown.
 package pod
 
 import (
@@ -274,15 +281,6 @@ func (p *Pod) do(ctx context.Context, s Step) error {
 			return err
 		}
 		return p.Engine.Remove(ctx, s.ID)
-	case Wait:
-		t := time.NewTimer(s.For)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
 	}
 	return nil
 }
@@ -306,44 +304,90 @@ func (p *Pod) create(ctx context.Context, c Container) error {
 // before that only with ctx, which has to have a deadline; the error then tells
 // what was waited for, and what the engine said last.
 func (p *Pod) Up(ctx context.Context) (State, error) {
+	type result struct {
+		name string
+		err  error
+	}
+	done := make(chan result)
+	busy := map[string]bool{}
+	// Nothing is left in progress.
+	defer func() {
+		for range busy {
+			<-done
+		}
+	}()
 	var last error
 	var state State
 	var told Step
 	pause := time.Second
 	for {
 		now, err := p.Observe(ctx)
+		rest := time.Duration(0)
 		if err == nil {
 			state = now
+			state.Busy = busy
 			step := Next(p.Desired, state)
-			if p.Log != nil && step != told {
-				p.Log(step)
+			for step.Verb != Wait && step.Verb != Ready {
+				p.tell(step)
+				busy[step.Name] = true
+				go func(s Step) { done <- result{s.Name, p.Do(ctx, s)} }(step)
+				step = Next(p.Desired, state)
 			}
-			told = step
+			if step != told && len(busy) == 0 {
+				p.tell(step)
+			}
 			if step.Verb == Ready {
+				state.Busy = nil
 				return state, nil
 			}
-			if err = p.Do(ctx, step); err == nil {
-				if step.Verb != Wait {
-					last, pause = nil, time.Second
-				}
-				if ctx.Err() == nil {
-					continue
-				}
+			told, rest = step, step.For
+		}
+		timer := time.NewTimer(max(rest, 0))
+		if err != nil {
+			timer.Reset(pause)
+		}
+		select {
+		case r := <-done:
+			delete(busy, r.name)
+			if err = r.err; err == nil {
+				last, pause = nil, time.Second
+			} else if !errors.Is(err, engine.ErrConflict) && !errors.Is(err, engine.ErrNotFound) {
+				// What somebody else was faster with is looked at again at once.
+				p.sleep(ctx, pause)
+				pause = min(2*pause, 30*time.Second)
+			} else {
+				p.sleep(ctx, lookAgain)
 			}
-			if last == nil && ctx.Err() != nil {
-				last = fmt.Errorf("waiting for %s: %s", step.Name, step.Why)
+		case <-timer.C:
+			if err != nil {
+				pause = min(2*pause, 30*time.Second)
 			}
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if err != nil {
+			last = err
 		}
 		if ctx.Err() != nil {
+			if last == nil {
+				last = fmt.Errorf("waiting for %s: %s", told.Name, told.Why)
+			}
 			return state, errors.Join(fmt.Errorf("bringing the Pod up: %w", ctx.Err()), last)
 		}
-		last = err
-		// Somebody else was faster: look again at once.
-		if errors.Is(err, engine.ErrConflict) || errors.Is(err, engine.ErrNotFound) {
-			pause = min(pause, time.Second)
-		}
-		if err := p.do(ctx, Step{Verb: Wait, For: pause}); err == nil {
-			pause = min(2*pause, 30*time.Second)
-		}
+	}
+}
+
+func (p *Pod) tell(s Step) {
+	if p.Log != nil {
+		p.Log(s)
+	}
+}
+
+func (p *Pod) sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
