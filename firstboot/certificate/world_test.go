@@ -33,6 +33,9 @@ const domain = "example.org"
 var tools string // directory with pebble and pebble-challtestsrv
 
 func TestMain(m *testing.M) {
+	if k := os.Getenv("DIE_FINALIZED"); k != "" {
+		dieFinalized([]byte(k))
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "certificate-tools-")
 		if err != nil {
@@ -143,6 +146,7 @@ func write(t *testing.T, path, content string) string {
 // newWorld starts everything. Extra is Pebble's environment.
 func newWorld(t *testing.T, extra ...string) *world {
 	t.Helper()
+	t.Parallel()
 	w := &world{t: t, dir: t.TempDir(), reloads: map[Action]int{}}
 	live, webroot := filepath.Join(w.dir, "letsencrypt"), filepath.Join(w.dir, "www/challenge")
 	if err := os.MkdirAll(webroot, 0o755); err != nil {

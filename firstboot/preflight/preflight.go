@@ -22,8 +22,9 @@ type Kind string
 const (
 	NoAddress Kind = "no-address" // DNS has no A and no AAAA record
 	Foreign   Kind = "foreign"    // an address where somebody else answers
+	Silent    Kind = "silent"     // an address where nobody answers
 	Special   Kind = "special"    // an address that the world cannot reach
-	Unproven  Kind = "unproven"   // our address, but it cannot be reached from here
+	Unproven  Kind = "unproven"   // our address before translation: it may not be reachable from here
 	Resolver  Kind = "resolver"   // DNS does not answer, or SERVFAIL
 	Forbidden Kind = "caa"        // a CAA record forbids the order
 	Authority Kind = "authority"  // the directory does not answer
@@ -88,7 +89,7 @@ func or(port, standard uint16) uint16 {
 	return port
 }
 
-// Addresses looks at the A and AAAA records of a name and fetches a nonce
+// Check looks at the A and AAAA records of a name and fetches a nonce
 // through NGINX at each. It takes a minute at most.
 func (s Settings) Check(ctx context.Context, name string) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -137,13 +138,15 @@ func (s Settings) Check(ctx context.Context, name string) []Finding {
 				continue
 			}
 			var wrong *otherAnswer
-			switch ours := slices.Contains(local, a) || slices.Contains(s.Addresses, a); {
+			// What no interface holds but metadata calls ours is translated on its
+			// way, and that often works from outside only.
+			switch translated := slices.Contains(s.Addresses, a) && !slices.Contains(local, a); {
 			case errors.As(err, &wrong):
 				f.Kind, f.Why = Foreign, fmt.Sprintf("another machine answers at %v: %v", a, wrong)
-			case ours:
+			case translated:
 				f.Kind, f.Wanted, f.Why = Unproven, "", fmt.Sprintf("%v is ours but port 80 cannot be reached from here: %v", a, err)
 			default:
-				f.Kind, f.Why = Foreign, fmt.Sprintf("port 80 of %v does not lead here: %v", a, err)
+				f.Kind, f.Why = Silent, fmt.Sprintf("port 80 of %v does not lead here: %v", a, err)
 			}
 		}
 		if f.Wanted == "" && f.Kind != Unproven {
