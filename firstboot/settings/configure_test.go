@@ -139,6 +139,27 @@ func TestConfigureFlagsAreTheTable(t *testing.T) {
 	}
 }
 
+// What is written is read as what was said, whatever is in it.
+func TestWrittenIsRead(t *testing.T) {
+	for _, v := range []string{`back\slash`, `quo"te`, `both\"`, "*a", "&a", "a: b", "a #b", "- a", "true", "12", "~", "null", "2026-01-01", "!x y", "{a}", "%a", "@a",
+		"ü\u0085x", "a\u2028b", "\ufeffa", "\U0001f511", " a ", "'", "`", "|", ">", "<<", "\\U00000041"} {
+		root := plant(t, nil)
+		var stderr bytes.Buffer
+		args := []string{"--smtp-host", "a.org", "--smtp-username", "u", "--smtp-password-file", "-"}
+		code := Configure(args, strings.NewReader(v), io.Discard, &stderr, root, "")
+		s, r := Load(root)
+		if strings.ContainsRune(v, '\u0085') { // a control character
+			if code != 2 {
+				t.Errorf("%q was taken", v)
+			}
+			continue
+		}
+		if code != 0 || r.Problems != nil || s.SMTP.Password.Reveal() != v {
+			t.Errorf("%q: code %d, %s, became %q, %s", v, code, stderr.String(), s.SMTP.Password.Reveal(), r.Draw())
+		}
+	}
+}
+
 func TestConfigurePEM(t *testing.T) {
 	root, ca := plant(t, nil), certificate(t)
 	var stderr bytes.Buffer

@@ -216,6 +216,46 @@ func TestSources(t *testing.T) {
 	}
 }
 
+func TestFilesCountInTheOrderOfTheirNames(t *testing.T) {
+	files := map[string]string{}
+	for _, c := range "qwertyuiopasdfghjkl" {
+		files[fmt.Sprintf("%s/%c.yaml", dir, c)] = fmt.Sprintf("company: %c", c)
+	}
+	s, r := Load(plant(t, files))
+	if s.Company != "a" || len(r.Conflicts) != len(files)-1 {
+		t.Errorf("%q, %d conflicts", s.Company, len(r.Conflicts))
+	}
+	for i := 1; i < len(r.Conflicts); i++ {
+		if r.Conflicts[i-1].Ignored.Path >= r.Conflicts[i].Ignored.Path {
+			t.Errorf("%v before %v", r.Conflicts[i-1], r.Conflicts[i])
+		}
+	}
+}
+
+func TestKeysStayInTheirSources(t *testing.T) {
+	for _, source := range []Sources{Files, CloudConfig, Metadata, CommandLine} {
+		for i := range Keys {
+			k := &Keys[i]
+			var c collector
+			c.table(Place{Source: source}, node{form: table, members: []member{{name: k.Name, value: node{form: string(k.Kind)}}}}, "")
+			if allowed := k.Sources&source != 0; allowed != (len(c.entries) == 1) || allowed != (c.report.Problems == nil) {
+				t.Errorf("%s from %v: %v %v", k.Name, source, c.entries, c.report.Problems)
+			}
+		}
+	}
+}
+
+func TestDeepDocuments(t *testing.T) {
+	for _, depth := range []int{deepest - 1, deepest + 1, 100_000} {
+		for _, path := range []string{"a.json", "a.yaml"} {
+			_, err := parse(path, []byte(strings.Repeat(`{"a":`, depth)+"1"+strings.Repeat("}", depth)))
+			if (err == nil) != (depth < deepest) {
+				t.Errorf("%s of %d levels: %v", path, depth, err)
+			}
+		}
+	}
+}
+
 // Each file under testdata/bad is a file of settings with mistakes; beside it
 // stands what the owner is shown.
 func TestProblemsAreShown(t *testing.T) {
@@ -399,6 +439,7 @@ func TestChecks(t *testing.T) {
 		{"acme.directory", "ca.example.org", "no address"}, {"acme.directory", "https:///dir", "no address"}, {"acme.directory", "https://u:p@ca.org/", "no address"},
 		{"acme.contact", "me@example.org", ""}, {"acme.contact", "mailto:me@example.org", "no mail address"}, {"acme.contact", "me", "no mail address"},
 		{"acme.contact", "me@localhost", "no mail address"}, {"acme.contact", "a b@c.org", "no mail address"}, {"acme.contact", "@a.org", "no mail address"},
+		{"acme.contact", strings.Repeat("a", 250) + "@a.org", "no mail address"}, {"acme.contact", "a@b@c.org", "no mail address"},
 		{"acme.profile", "tlsserver", ""}, {"acme.profile", "a b", "other characters"},
 		{"acme.eab.kid", "kid", ""}, {"acme.eab.hmac", "YWJj", ""}, {"acme.eab.hmac", "YWI=", ""}, {"acme.eab.hmac", "a+b/", "base64url"}, {"acme.eab.hmac", "==", "base64url"},
 		{"acme.ca", "hello", "no certificate"}, {"acme.ca", certificate(t), ""}, {"acme.ca", certificate(t) + certificate(t), ""},

@@ -41,23 +41,8 @@ func (s Secret) String() string {
 // GoString is what %#v prints.
 func (s Secret) GoString() string { return fmt.Sprintf("settings.Secret(%q)", s.String()) }
 
-// Format makes every verb print what String says: %x of the bytes would tell.
-func (s Secret) Format(f fmt.State, verb rune) {
-	if verb == 'v' && f.Flag('#') {
-		fmt.Fprint(f, s.GoString())
-		return
-	}
-	fmt.Fprint(f, s.String())
-}
-
-// MarshalText is for JSON, XML, TOML and whatever else asks for text.
+// MarshalText is for JSON, YAML and whatever else asks for text.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// MarshalJSON is for JSON.
-func (s Secret) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "%q", s.String()), nil }
-
-// MarshalYAML is for yaml.v3.
-func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 
 // LogValue is for slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
