@@ -141,6 +141,7 @@ func TestPlants(t *testing.T) {
 		{"symlink to a file", link("shadow")},
 		{"symlink to nothing", link("new")},
 		{"symlink to a directory", link("sub")},
+		{"symlink to all of it", link(".")},
 		{"relative symlink", func(h *house, path string) error {
 			rel, err := filepath.Rel(filepath.Dir(path), filepath.Join(h.out, "shadow"))
 			if err != nil {
@@ -199,6 +200,21 @@ func TestPlants(t *testing.T) {
 				}
 				_ = h.dir.Remove(below)
 			}
+			// Not the last name but one on the way is the link.
+			if err := h.dir.Chown("x/sub/key", 0o777, Owner{0, 0}); err == nil {
+				t.Error("Chown went through on the way")
+			}
+			if b, err := h.dir.ReadFile("x/sub/key", 1<<20, 0); err == nil {
+				t.Errorf("ReadFile got %q on the way", b)
+			}
+			if d, err := h.dir.Sub("x/sub"); err == nil {
+				d.Close()
+				t.Error("Sub went through on the way")
+			}
+			if d, err := h.dir.Mkdir("x/sub/new", 0o777, prose); err == nil {
+				d.Close()
+				t.Error("Mkdir went through on the way")
+			}
 			h.check("one of the methods")
 			must(t, h.dir.Remove("x"))
 			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -246,8 +262,11 @@ func TestNamesThatLeadOut(t *testing.T) {
 	h.check("something")
 	link := h.in + "-link"
 	must(t, os.Symlink(h.out, link))
-	if _, err := Open(link); err == nil {
-		t.Error("Open went through a link")
+	for _, path := range []string{link, link + "/sub"} {
+		if d, err := Open(path); err == nil {
+			d.Close()
+			t.Errorf("Open went through a link: %s", path)
+		}
 	}
 }
 
@@ -336,6 +355,12 @@ func TestRaces(t *testing.T) {
 			_ = os.Symlink(filepath.Join(h.out, "sub"), link)
 			return func() { _ = unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE) }
 		}},
+		{"directory on the way for a link to root's", func(h *house) func() {
+			_ = os.MkdirAll(filepath.Join(h.in, "d", "sub"), 0o700)
+			dir, link := filepath.Join(h.in, "d"), filepath.Join(h.in, "link")
+			_ = os.Symlink(h.out, link)
+			return func() { _ = unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE) }
+		}},
 		{"file for a link to root's", func(h *house) func() {
 			path := filepath.Join(h.in, "d", "shadow")
 			return func() {
@@ -382,7 +407,7 @@ func TestRaces(t *testing.T) {
 			wrote, refused := 0, 0
 			for end := time.Now().Add(long); time.Now().Before(end); {
 				data := fmt.Appendf(nil, "ours %d", wrote)
-				for _, name := range []string{"d/shadow", "d/key"} {
+				for _, name := range []string{"d/shadow", "d/key", "d/sub/key"} {
 					if _, err := h.dir.WriteFile(name, data, 0o640, prose); err == nil {
 						wrote++
 					} else {
@@ -391,6 +416,7 @@ func TestRaces(t *testing.T) {
 				}
 				_ = h.dir.Chown("d/shadow", 0o666, prose)
 				_ = h.dir.Chown("d/key", 0o666, prose)
+				_ = h.dir.Chown("d/sub/key", 0o666, prose)
 				if b, err := h.dir.ReadFile("d/shadow", 100, 1001); err == nil && strings.Contains(string(b), "root's") {
 					t.Errorf("read %q", b)
 				}
