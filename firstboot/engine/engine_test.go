@@ -68,10 +68,13 @@ func TestNothingToDo(t *testing.T) {
 }
 
 func TestBadAnswers(t *testing.T) {
-	for name, body := range map[string]string{"no JSON": "{", "huge": `{"Version":"` + strings.Repeat("a", maxBody) + `"}`} {
+	for body, want := range map[string]string{
+		"{": "reading the answer to GET /version: unexpected end",
+		`{"Version":"` + strings.Repeat("a", maxBody) + `"}`: "reading the answer to GET /version: more than",
+	} {
 		e := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, body) })
-		if _, err := e.Version(t.Context()); err == nil || !strings.Contains(err.Error(), "reading the answer to GET /version") {
-			t.Errorf("%s: %v", name, err)
+		if _, err := e.Version(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.20s: %v", body, err)
 		}
 	}
 	hung := make(chan struct{})
