@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 	"firstboot/engine":      {},
 	"firstboot/pod":         {"firstboot/engine"},
 	"firstboot/beneath":     {},
-	"firstboot/certificate": {"firstboot/preflight"},
+	"firstboot/certificate": {"firstboot/beneath", "firstboot/preflight"},
 	"firstboot/dns":         {},
 	"firstboot/preflight":   {"firstboot/dns"},
 	"firstboot/settings":    {"cloudinit"},

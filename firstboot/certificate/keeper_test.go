@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prose-im/prose-image/firstboot/beneath"
 	"github.com/prose-im/prose-image/firstboot/preflight"
 )
 
@@ -42,6 +43,12 @@ func TestFourNames(t *testing.T) {
 	}
 	if got := w.observe()["prose.example.org"].Live.Serial; got != live || w.proxy.count() != 4 {
 		t.Errorf("serial %s, want %s; %d orders", got, live, w.proxy.count())
+	}
+	for _, file := range []string{"privkey.pem", "fullchain.pem"} {
+		info, err := os.Lstat(filepath.Join(w.keeper.Paths.Prosody, domain, file))
+		if err != nil || info.Mode() != 0o600 || info.Sys().(*syscall.Stat_t).Uid != 1001 {
+			t.Errorf("%s of Prosody: %v %v", file, info, err)
+		}
 	}
 	for _, path := range []string{w.keeper.Paths.Live, w.keeper.Paths.State} {
 		filepath.Walk(path, func(path string, info os.FileInfo, err error) error {
@@ -215,7 +222,10 @@ func TestDirectoryDown(t *testing.T) {
 	w := newWorld(t)
 	host := w.one()
 	w.rightDNS()
-	w.proxy.set(func(rw http.ResponseWriter, r *http.Request) bool { http.Error(rw, "gone fishing", 503); return true })
+	w.proxy.set(func(rw http.ResponseWriter, r *http.Request) bool {
+		http.Error(rw, "gone fishing", http.StatusServiceUnavailable)
+		return true
+	})
 	if done := w.settle(); !slices.Equal(done, []string{"check " + host}) {
 		t.Errorf("down: %v", done)
 	}
@@ -342,5 +352,40 @@ func TestCertbotsDirectory(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(filepath.Join(p.Live, "live")); len(left) != 1 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// The owner of Prosody's directory plants links where we write.
+func TestPlantedLinks(t *testing.T) {
+	root := t.TempDir()
+	outside := write(t, filepath.Join(root, "outside/privkey.pem"), "root's")
+	certs := filepath.Join(root, "prosody/certs")
+	if err := os.Mkdir(filepath.Dir(certs), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put := ForProsody(certs, beneath.Owner{UID: 1001, GID: 1001})
+	if err := put(domain+"/privkey.pem", []byte("key")); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(certs, domain, "privkey.pem")
+	os.Remove(file)
+	if err := os.Symlink(outside, file); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(domain+"/privkey.pem", []byte("key")); err != nil {
+		t.Error(err) // the link gives way
+	}
+	os.RemoveAll(filepath.Join(certs, domain))
+	if err := os.Symlink(filepath.Dir(outside), filepath.Join(certs, domain)); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(domain+"/privkey.pem", []byte("key")); err == nil {
+		t.Error("a linked directory was taken")
+	}
+	if data, err := os.ReadFile(outside); string(data) != "root's" {
+		t.Errorf("outside: %q %v", data, err)
+	}
+	if pair, _, _, err := readPair(filepath.Join(certs, domain), domain); err == nil {
+		t.Errorf("read %+v", pair)
 	}
 }

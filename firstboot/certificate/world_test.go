@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prose-im/prose-image/firstboot/beneath"
 	"github.com/prose-im/prose-image/firstboot/dns"
 	"github.com/prose-im/prose-image/firstboot/preflight"
 )
@@ -230,16 +231,10 @@ http {
 				HTTPPort:  w.http, HTTPSPort: https,
 			},
 		},
-		Paths: Paths{Live: live, State: filepath.Join(w.dir, "acme"), Prosody: filepath.Join(w.dir, "prosody")},
-		Ports: Ports{HTTPS: loop(https), Client: w.xmpp.at},
-		Clock: func() time.Time { return time.Now().Add(w.clock) },
-		WriteProsody: func(name string, data []byte) error {
-			path := filepath.Join(w.dir, "prosody", name)
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				return err
-			}
-			return writeFile(path, data, 0o600)
-		},
+		Paths:        Paths{Live: live, State: filepath.Join(w.dir, "acme"), Prosody: filepath.Join(w.dir, "prosody")},
+		Ports:        Ports{HTTPS: loop(https), Client: w.xmpp.at},
+		Clock:        func() time.Time { return time.Now().Add(w.clock) },
+		WriteProsody: ForProsody(filepath.Join(w.dir, "prosody"), beneath.Owner{UID: 1001, GID: 1001}),
 		ReloadNGINX: func(context.Context) error {
 			w.reloads[ReloadNGINX]++
 			if out, err := w.nginx("-s", "reload").CombinedOutput(); err != nil {
