@@ -183,9 +183,18 @@ func (s *Shell) run(ctx context.Context, script, command string) (string, error)
 		}
 		return stdout.String(), nil
 	case <-ctx.Done():
-		// Only the end of the connection surely ends the copying of output.
-		s.client.Close()
-		<-ended
+		// The next script should still find a connection. If the guest does
+		// not answer, only the end of that ends the copying of output.
+		go func() {
+			_ = session.Signal(ssh.SIGKILL)
+			_ = session.Close()
+		}()
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			s.client.Close()
+			<-ended
+		}
 		return fail(context.Cause(ctx))
 	case <-s.vm.done:
 		s.client.Close()

@@ -1,6 +1,8 @@
 package boottest
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"regexp"
 	"slices"
@@ -43,7 +45,14 @@ func TestBoot(t *testing.T) {
 // well.
 func settled(t *testing.T, m *Machine) {
 	t.Helper()
-	state := m.Root(t, boot.ToSettled, "systemctl is-system-running --wait || true")
+	within := m.Accel.Budget(boot.ToSettled)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), within, fmt.Errorf("%s are over", within))
+	defer cancel()
+	state, err := m.Shell.Root(ctx, "systemctl is-system-running --wait || true")
+	if err != nil { // a unit that starts again and again never settles
+		t.Fatalf("%v\nwhat is still to be started:\n%s", err, m.Root(t, boot.Command, "systemctl list-jobs --no-pager; systemctl --no-pager --failed"))
+	}
+	state = strings.TrimSpace(state)
 	m.reach(t, "system "+state)
 	if state != "running" {
 		t.Errorf("the system is %s:\n%s", state, m.Root(t, boot.Command,
