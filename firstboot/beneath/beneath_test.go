@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -107,6 +108,7 @@ func TestWriteFile(t *testing.T) {
 		{"two", 0o640, prose, true},
 		{"two", 0o640, Owner{0, 1001}, true},
 		{"two", 0o640, Owner{0, 1001}, false},
+		{"two", 0o640, Owner{0, 0}, true},
 		{"", 0o640, Owner{0, 1001}, true},
 		{"", 0o640, Owner{0, 1001}, false},
 	} {
@@ -123,6 +125,12 @@ func TestWriteFile(t *testing.T) {
 		}
 		inode = st.Ino
 	}
+	// With a second name it is made anew: the other one may be elsewhere.
+	must(t, os.Link(path, path+".other"))
+	if changed, err := h.dir.WriteFile("a.toml", nil, 0o640, Owner{0, 1001}); err != nil || !changed {
+		t.Errorf("a file with two names: changed %v, %v", changed, err)
+	}
+	must(t, os.Remove(path+".other"))
 	names, err := os.ReadDir(h.in)
 	if err != nil || len(names) != 1 {
 		t.Errorf("left behind: %v %v", names, err)
@@ -150,8 +158,12 @@ func TestPlants(t *testing.T) {
 			return os.Symlink(rel, path)
 		}},
 		{"hard link", func(h *house, path string) error { return os.Link(filepath.Join(h.out, "shadow"), path) }},
-		{"fifo", func(h *house, path string) error { return unix.Mkfifo(path, 0o666) }},
-		{"socket", func(h *house, path string) error { return unix.Mknod(path, unix.S_IFSOCK|0o666, 0) }},
+		{"fifo", func(h *house, path string) error {
+			return errors.Join(unix.Mkfifo(path, 0o666), os.Chown(path, 1001, 1001))
+		}},
+		{"socket", func(h *house, path string) error {
+			return errors.Join(unix.Mknod(path, unix.S_IFSOCK|0o666, 0), os.Chown(path, 1001, 1001))
+		}},
 	}
 	for _, p := range plants {
 		for _, at := range []string{"file", ".file.new", "deep/file", "deep/.file.new"} {
@@ -238,6 +250,21 @@ func TestDirectoryInTheWay(t *testing.T) {
 	must(t, os.MkdirAll(filepath.Join(h.in, ".other.new", "x"), 0o700))
 	if _, err := h.dir.WriteFile("other", []byte("ours"), 0o600, prose); err != nil {
 		t.Error(err)
+	}
+}
+
+// A link that stays inside is refused on the way too: it may lead elsewhere the
+// next moment.
+func TestLinkInside(t *testing.T) {
+	h := newHouse(t)
+	must(t, os.Mkdir(filepath.Join(h.in, "real"), 0o700))
+	must(t, os.Symlink("real", filepath.Join(h.in, "link")))
+	if _, err := h.dir.WriteFile("link/file", nil, 0o600, prose); err == nil {
+		t.Error("WriteFile went through")
+	}
+	must(t, os.Mkdir(filepath.Join(h.in, "real", "deep"), 0o700))
+	if _, err := h.dir.WriteFile("link/deep/file", nil, 0o600, prose); err == nil {
+		t.Error("WriteFile went through on the way")
 	}
 }
 
@@ -403,13 +430,22 @@ func TestRaces(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			h := newHouse(t)
 			must(t, os.Mkdir(filepath.Join(h.in, "d"), 0o700))
-			stop := h.race(r.swap(h))
+			stop := sync.OnceFunc(h.race(r.swap(h)))
+			defer stop()
 			wrote, refused := 0, 0
 			for end := time.Now().Add(long); time.Now().Before(end); {
 				data := fmt.Appendf(nil, "ours %d", wrote)
 				for _, name := range []string{"d/shadow", "d/key", "d/sub/key"} {
 					if _, err := h.dir.WriteFile(name, data, 0o640, prose); err == nil {
 						wrote++
+						// Where only the temporary name is fought for, what was
+						// reported as written is there.
+						if strings.HasPrefix(r.name, "temporary") && name == "d/shadow" {
+							path := filepath.Join(h.in, name)
+							if got, _ := os.ReadFile(path); string(got) != string(data) || stat(t, path).Mode != unix.S_IFREG|0o640 {
+								t.Fatalf("%s is %o %q", name, stat(t, path).Mode, got)
+							}
+						}
 					} else {
 						refused++
 					}
