@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -106,5 +107,27 @@ func TestWhatProgramsLink(t *testing.T) {
 		if strings.HasPrefix(path, "github.com/hashicorp/packer-plugin-sdk") {
 			t.Errorf("the CLI links %s", path)
 		}
+	}
+}
+
+// Every module that we import says in docs why it and not another.
+func TestDependenciesAreExplained(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := list(t, `{{if not (or .Indirect .Main)}}{{.Path}}{{end}}`, "-m", "all")
+	n := 0
+	for _, path := range direct {
+		if path == "" {
+			continue
+		}
+		n++
+		if !strings.Contains(string(docs), path) {
+			t.Errorf("docs/dependencies.md does not say why %s", path)
+		}
+	}
+	if n < 5 {
+		t.Errorf("only %d direct dependencies: %q", n, direct)
 	}
 }
