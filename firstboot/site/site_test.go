@@ -27,25 +27,8 @@ import (
 
 const domain = "example.test"
 
-// nginx is Debian's program, unpacked and not installed: an installed one would
-// take port 80 of whoever tests.
-func nginx(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	get := exec.Command("apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", "nginx")
-	get.Dir = dir
-	if out, err := get.CombinedOutput(); err != nil {
-		t.Fatalf("downloading nginx: %v\n%s", err, out)
-	}
-	debs, _ := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if len(debs) != 1 {
-		t.Fatalf("packages: %q", debs)
-	}
-	if out, err := exec.Command("dpkg-deb", "--extract", debs[0], dir).CombinedOutput(); err != nil {
-		t.Fatalf("unpacking nginx: %v\n%s", err, out)
-	}
-	return filepath.Join(dir, "usr/sbin/nginx")
-}
+// nginx is Debian's program; make setup installs it without starting it.
+const nginx = "/usr/sbin/nginx"
 
 // A stage is NGINX with rendered sites before servers that say what they were
 // asked.
@@ -73,7 +56,7 @@ func free(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func newStage(t *testing.T, program string, locked bool) *stage {
+func newStage(t *testing.T, locked bool) *stage {
 	t.Helper()
 	s := &stage{t: t, http: free(t), https: free(t)}
 	dir := t.TempDir()
@@ -150,7 +133,7 @@ http {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(program, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"))
+	cmd := exec.Command(nginx, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"))
 	var said strings.Builder
 	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
@@ -236,8 +219,7 @@ func (s *stage) ask(method, host, target string, header ...string) (int, http.He
 }
 
 func TestSites(t *testing.T) {
-	program := nginx(t)
-	s := newStage(t, program, false)
+	s := newStage(t, false)
 	for _, c := range []struct {
 		method, host, target string
 		code                 int
@@ -298,13 +280,12 @@ func spellings(route string) []string {
 }
 
 func TestTheDoor(t *testing.T) {
-	program := nginx(t)
 	// reached reports whether the dashboard saw a request that means the route.
 	means := func(route, body string) bool {
 		return regexp.MustCompile(`^dashboard \S+ /api/(v1/)?` + route).MatchString(body)
 	}
 	for _, locked := range []bool{false, true} {
-		s := newStage(t, program, locked)
+		s := newStage(t, locked)
 		for _, route := range guarded {
 			for _, target := range spellings(route) {
 				for _, method := range []string{"PUT", "POST", "DELETE", "PATCH", "put", "PROPFIND"} {
