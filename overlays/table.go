@@ -70,6 +70,8 @@ var baseTable = []row{
 	{"etc/sysctl.d/60-prose.conf", regular, 0o644, root, ""},
 	{"etc/systemd/journald.conf.d", dir, 0o755, root, ""},
 	{"etc/systemd/journald.conf.d/prose.conf", regular, 0o644, root, ""},
+	{"etc/systemd/resolved.conf.d", dir, 0o755, root, ""},
+	{"etc/systemd/resolved.conf.d/prose.conf", regular, 0o644, root, ""},
 	{"etc/systemd/system-generators", dir, 0o755, root, ""},
 	{"etc/systemd/system/containerd.service", regular, 0o644, root, ""},
 	{"etc/systemd/system/docker.service", regular, 0o644, root, ""},
