@@ -26,10 +26,9 @@ var options = Options{
 
 // A builder makes a tree out of one layer that is held in memory.
 type builder struct {
-	t     testing.TB
-	b     bytes.Buffer
-	w     *layer.Writer
-	files int
+	t testing.TB
+	b bytes.Buffer
+	w *layer.Writer
 }
 
 func newBuilder(t testing.TB) *builder {
