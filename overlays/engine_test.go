@@ -13,15 +13,7 @@ import (
 // The image's own engine, configuration, walls and bundle together, with
 // stand-ins for the Pod's programs.
 func TestEngine(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Fatal("this test starts a real dockerd: run it as root")
-	}
-	mustRun(t, "true") // the machine is there
-	build := exec.Command("go", "build", "-o", filepath.Join(debian13.dir, "usr/local/bin/peer"), "./testdata/peer")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+runtime.GOARCH)
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the stand-in: %v\n%s", err, out)
-	}
+	buildPeer(t)
 	script, err := os.ReadFile("testdata/engine.sh")
 	if err != nil {
 		t.Fatal(err)
@@ -46,10 +38,7 @@ func TestEngine(t *testing.T) {
 			fmt.Fprintf(&set, "STOP='%s%s'\n", confined, value)
 		}
 	}
-	// Groups outlive the processes in them.
-	t.Cleanup(func() {
-		mustRun(t, "mount -t cgroup2 cgroup2 /sys/fs/cgroup; cd /sys/fs/cgroup && if [ -d ."+group+" ]; then find ."+group+" -depth -type d -exec rmdir {} +; fi")
-	})
+	removeGroup(t, group)
 	out := mustRun(t, set.String()+string(script))
 
 	want := []string{
@@ -85,4 +74,26 @@ func TestEngine(t *testing.T) {
 	if t.Failed() {
 		t.Log(out)
 	}
+}
+
+// buildPeer puts the stand-in for the Pod's programs into the machine.
+func buildPeer(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Fatal("this test starts a real dockerd: run it as root")
+	}
+	mustRun(t, "true") // the machine is there
+	build := exec.Command("go", "build", "-o", filepath.Join(debian13.dir, "usr/local/bin/peer"), "./testdata/peer")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+runtime.GOARCH)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the stand-in: %v\n%s", err, out)
+	}
+}
+
+// removeGroup removes the control group when the test ends: groups outlive the
+// processes in them.
+func removeGroup(t *testing.T, group string) {
+	t.Cleanup(func() {
+		mustRun(t, "mount -t cgroup2 cgroup2 /sys/fs/cgroup; cd /sys/fs/cgroup && if [ -d ."+group+" ]; then find ."+group+" -depth -type d -exec rmdir {} +; fi")
+	})
 }

@@ -1,0 +1,92 @@
+# A real systemd starts the Pod's unit with all that it requires, and nothing
+# else: no basic system, no devices, and the machine's own kernel settings out of
+# reach. What the last unit looked at is in /looked.
+set -e
+mkdir -p /var/lib/docker /var/lib/containerd /run/look
+mount -t tmpfs tmpfs /var/lib/docker
+mount -t tmpfs tmpfs /var/lib/containerd
+
+mount -t tmpfs tmpfs /dev
+for d in null:3 zero:5 full:7 random:8 urandom:9; do mknod -m 666 /dev/${d%:*} c 1 ${d#*:}; done
+mkdir /dev/pts /dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts
+ln -s pts/ptmx /dev/ptmx
+: > /dev/console
+ln -s /proc/self/fd /dev/fd
+
+mount --bind /proc/sys/net /proc/sys/net
+mount --bind /proc/sys /run/look
+mount --bind /proc/sys/net /run/look/net
+mount -o remount,bind,ro /run/look
+mount --rbind /run/look /proc/sys
+
+mkdir -p /run/systemd/system/prose.service.d
+printf '[Unit]\nDefaultDependencies=no\n' > /run/systemd/system/prose.service.d/test.conf
+cat > /run/systemd/system/look.service <<'EOF'
+[Unit]
+DefaultDependencies=no
+Wants=prose.service
+After=prose.service
+SuccessAction=exit-force
+FailureAction=exit-force
+[Service]
+Type=oneshot
+TimeoutStartSec=3min
+StandardOutput=file:/looked
+StandardError=inherit
+ExecStart=/bin/sh /run/look.sh
+EOF
+cat > /run/systemd/system/images.service <<'EOF'
+[Unit]
+DefaultDependencies=no
+Requires=docker.service
+After=docker.service
+Before=prose.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /run/images.sh
+EOF
+mkdir /run/systemd/system/look.service.wants
+ln -s ../images.service /run/systemd/system/look.service.wants/
+cat > /run/images.sh <<'EOF'
+tar --create --directory /usr/local/bin peer | docker import --change 'ENTRYPOINT ["/peer"]' --change 'CMD ["listen","5222","5269","5280","8080"]' - peer
+for i in prose-pod-server:0.4.3 prose-pod-api:0.20.0 prose-pod-dashboard:0.3.2 prose-app-web:0.14.1; do
+	docker tag peer proseim/$i
+done
+EOF
+cat > /run/look.sh <<'EOF'
+state() { echo "$1 $(systemctl show --property ActiveState --value $2) $(systemctl show --property Result --value $2)"; }
+for u in prose-walls containerd docker prose; do state unit:$u $u.service; done
+echo "running $(docker ps --quiet | wc -l)"
+/usr/local/bin/peer get http://127.0.0.1:8080/
+systemctl stop prose.service
+state stopped:prose prose.service
+echo "running $(docker ps --quiet | wc -l)"
+mv /etc/prose/prose.toml /run/
+systemctl start prose.service
+state unconfigured:prose prose.service
+mv /run/prose.toml /etc/prose/
+systemctl start prose.service
+echo "running $(docker ps --quiet | wc -l)"
+# Debian's package starts the engine again after an upgrade: the Pod stays.
+systemctl restart docker.service
+state restarted:prose prose.service
+echo "running $(docker ps --quiet | wc -l)"
+# Without the walls, no containers.
+systemctl stop prose-walls.service
+state walled:docker docker.service
+systemctl start docker.service
+state walled:walls prose-walls.service
+nft list table inet prose >/dev/null && echo walls stand
+systemctl kill --signal KILL docker.service containerd.service
+for i in $(seq 100); do sleep 0.2; docker ps >/dev/null 2>&1 && break; done
+state killed:docker docker.service
+docker rm --force $(docker ps --all --quiet) >/dev/null
+EOF
+echo 'services: {}' > /usr/lib/prose/pod/compose.images.yaml
+echo '[server]' > /etc/prose/prose.toml
+
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir /sys/fs/cgroup$CGROUP
+echo $$ > /sys/fs/cgroup$CGROUP/cgroup.procs
+exec unshare --cgroup --uts --ipc /bin/sh -c 'umount /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec env container=prose /usr/lib/systemd/systemd --unit=look.service --show-status=no --log-target=null'
