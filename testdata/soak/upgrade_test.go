@@ -85,9 +85,12 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 apt-get -y -o Dpkg::Options::=--force-confold full-upgrade 2>&1 | tail -n 5
 apt-get -y install linux-image-amd64 2>&1 | tail -n 5
-dpkg-query -W -f '${Version}\n' docker.io shim-signed grub-efi-amd64-signed | grep -c '%s$'`, address, strings.ReplaceAll(newer, "+", `\+`)))
-		if !strings.HasSuffix(out, "\n3") {
-			t.Errorf("not all packages were upgraded:\n%s", out)
+`, address))
+		t.Logf("apt:\n%s", out)
+		for line := range strings.Lines(m.Root(t, boot.Command, "dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n' "+names(set))) {
+			if f := strings.Fields(line); len(f) != 3 || !strings.HasSuffix(f[1], newer) || f[2] != "ii" {
+				t.Errorf("not upgraded: %s", line)
+			}
 		}
 		podAnswers(t, m)
 		m.Off(t)
@@ -118,6 +121,14 @@ dpkg-query -W -f '${Version}\n' docker.io shim-signed grub-efi-amd64-signed | gr
 		}
 		m.Off(t)
 	})
+}
+
+func names(set []debian.Package) string {
+	var names []string
+	for _, p := range set {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, " ")
 }
 
 // podAnswers waits until the API answers with both versions.
