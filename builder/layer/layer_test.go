@@ -132,10 +132,12 @@ func TestReadRefuses(t *testing.T) {
 		tw.Close()
 		return b.Bytes()
 	}
+	one := write(t, nil, []Entry{{Path: "a", Size: 2000}}, map[string]string{"a": strings.Repeat("x", 2000)})
 	for name, b := range map[string][]byte{
-		"nothing":   nil,
-		"cut":       whole[:len(whole)/2],
-		"no header": foreign(tar.Header{Name: "a", Typeflag: tar.TypeReg}),
+		"nothing":                 nil,
+		"cut in the last content": one[:len(one)-1024-100],
+		"cut":                     whole[:len(whole)/2],
+		"no header":               foreign(tar.Header{Name: "a", Typeflag: tar.TypeReg}),
 	} {
 		if _, err := Read(name, bytes.NewReader(b), int64(len(b))); err == nil {
 			t.Errorf("%s: no error", name)
