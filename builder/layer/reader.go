@@ -80,9 +80,6 @@ func Read(name string, r io.ReaderAt, size int64) (*Layer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading layer %s: %w", name, err)
 		}
-		if e.Size > size-offset {
-			return nil, fmt.Errorf("reading layer %s: %s: %w", name, e.Path, io.ErrUnexpectedEOF)
-		}
 		l.Entries = append(l.Entries, e)
 		l.offsets = append(l.offsets, offset)
 	}
