@@ -20,7 +20,7 @@ import (
 // is replaced by another one of Debian's.
 var replaced = []string{
 	"docker.io", "docker-cli", "docker-compose", "containerd", "runc",
-	"grub-common", "grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "grub-efi-amd64-signed",
+	"grub-common", "grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "grub-efi-amd64-unsigned", "grub-efi-amd64-signed",
 	"shim-signed", "shim-signed-common", "shim-unsigned", "shim-helpers-amd64-signed", "initramfs-tools", "initramfs-tools-core", "nginx",
 }
 
