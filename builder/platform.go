@@ -119,9 +119,10 @@ if [ "$grub_platform" = pc ]; then
 	terminal_output console serial
 fi
 search --no-floppy --fs-uuid --set=root ` + uuid + `
-# A kernel's package moves the links before it has made the initrd: when the power
+# A kernel's package moves the links before it has made the initrd, and only -s
+# follows links: when the power
 # went between the two, the kernel before is the one that boots.
-if [ ! -e /initrd.img ]; then
+if [ ! -s /initrd.img ]; then
 	set default=1
 fi
 set extra=
