@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -406,7 +407,7 @@ func TestCacheEntriesAreWhole(t *testing.T) {
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
-	if _, _, err := c.open("x", key); !isNotExist(err) {
+	if _, _, err := c.open("x", key); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a layer that failed is in the cache: %v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(c.dir, "layers", "*")); left != nil {

@@ -3,9 +3,7 @@ package builder
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -142,5 +140,3 @@ func differ(what string, have, want []string) (reasons []string) {
 	}
 	return reasons
 }
-
-func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

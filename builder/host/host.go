@@ -36,9 +36,7 @@ type Command struct {
 // packages names the Debian package of each tool the project calls.
 var packages = map[string]string{
 	"apt-get":            "apt",
-	"apt-cache":          "apt",
 	"dpkg-deb":           "dpkg",
-	"dpkg":               "dpkg",
 	"mmdebstrap":         "mmdebstrap",
 	"qemu-system-x86_64": "qemu-system-x86",
 	"qemu-img":           "qemu-utils",
