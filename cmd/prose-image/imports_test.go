@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 	"firstboot/dns":         {},
 	"firstboot/preflight":   {"firstboot/dns"},
 	"firstboot/settings":    {"cloudinit"},
+	"firstboot/status":      {},
 	"overlays":              {},
 }
 
