@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"builder/layer":         {},
 	"builder/output":        {},
 	"builder/progress":      {},
+	"builder/publish":       {},
 	"builder/recipe":        {},
 	"builder/tree":          {"builder/layer"},
 	"cloudinit":             {},
