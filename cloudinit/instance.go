@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -44,6 +48,9 @@ type Instance struct {
 	Configs []Document
 	// MetaDomain is "prose-domain" of the platform's metadata, or empty.
 	MetaDomain string
+	// PublicAddresses are this machine's in the world, as the platform's metadata
+	// says: of machines behind address translation no interface has them.
+	PublicAddresses []netip.Addr
 	// CommandLineDomain is "prose.domain" of the kernel's command line, or empty.
 	CommandLineDomain string
 }
@@ -77,6 +84,7 @@ func ReadInstance(root string) (Instance, error) {
 			errs = append(errs, fmt.Errorf("reading %s: %w", InstanceDataFile, err))
 		}
 		in.MetaDomain = domain
+		in.PublicAddresses = PublicAddresses(text)
 	}
 	in.CommandLineDomain, _ = KernelParameter(string(read(CommandLineFile)), "prose.domain")
 	return in, errors.Join(errs...)
@@ -156,6 +164,47 @@ func MetaDomain(instanceData []byte) (string, error) {
 		return domain, nil
 	}
 	return "", nil
+}
+
+// publicKey is what platforms call a public address: EC2, Hetzner and NoCloud
+// public-ipv4, EC2's interfaces public-ipv4s, Azure publicIpAddress, Vultr and
+// others variants of these.
+var publicKey = regexp.MustCompile(`(?i)^public[-_]?ip(v[46])?[-_]?(s|addr|address(es)?)?$`)
+
+// PublicAddresses finds public addresses in the metadata of cloud-init's
+// instance-data.json, at any depth, in the order of their keys. It is a hint
+// for records to show, never a proof.
+func PublicAddresses(instanceData []byte) []netip.Addr {
+	var data struct {
+		DS struct {
+			MetaData any `json:"meta_data"`
+		} `json:"ds"`
+	}
+	if json.Unmarshal(instanceData, &data) != nil {
+		return nil
+	}
+	var found []netip.Addr
+	var walk func(v any, public bool)
+	walk = func(v any, public bool) {
+		switch v := v.(type) {
+		case map[string]any:
+			for _, key := range slices.Sorted(maps.Keys(v)) {
+				walk(v[key], publicKey.MatchString(key))
+			}
+		case []any:
+			for _, item := range v {
+				walk(item, public)
+			}
+		case string:
+			for _, word := range strings.Fields(v) {
+				if a, err := netip.ParseAddr(word); public && err == nil && a.Zone() == "" && !slices.Contains(found, a.Unmap()) {
+					found = append(found, a.Unmap())
+				}
+			}
+		}
+	}
+	walk(data.DS.MetaData, false)
+	return found
 }
 
 // CloudConfigProse is the value of "prose" in cloud-init's combined JSON

@@ -1,6 +1,7 @@
 package cloudinit
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,4 +155,20 @@ func FuzzInstance(f *testing.F) {
 			t.Errorf("%q from nothing", v)
 		}
 	})
+}
+
+func TestPublicAddresses(t *testing.T) {
+	for data, want := range map[string]string{
+		`{"ds":{"meta_data":{"public-ipv4":"1.2.3.4","local-ipv4":"10.0.0.1"}}}`:                                                                 "[1.2.3.4]",
+		`{"ds":{"meta_data":{"network":{"interfaces":{"macs":{"m":{"public-ipv4s":["1.2.3.4","1.2.3.5"],"ipv6s":"fe80::1"}}}}}}}`:                "[1.2.3.4 1.2.3.5]",
+		`{"ds":{"meta_data":{"imds":{"network":{"interface":[{"ipv4":{"ipAddress":[{"publicIpAddress":"1.2.3.4","privateIpAddress":""}]}}]}}}}}`: "[1.2.3.4]",
+		`{"ds":{"meta_data":{"public_ipv6":"2a01::1","public-keys":"1.2.3.4","publicity":"5.6.7.8"}}}`:                                           "[2a01::1]",
+		`{"ds":{"meta_data":{"public-ipv4":"not yet"}}}`:                                                                                         "[]",
+		`{"ds":{"meta_data":"odd"}}`: "[]",
+		`[`:                          "[]",
+	} {
+		if got := fmt.Sprint(PublicAddresses([]byte(data))); got != want {
+			t.Errorf("%s: %s, want %s", data, got, want)
+		}
+	}
 }

@@ -1,5 +1,5 @@
-// Package dns asks resolvers for addresses and CAA records (RFC 1035, 6891,
-// 8659). It is not the system's resolver: it tells "no such name", "no such
+// Package dns asks resolvers for addresses, services and CAA records (RFC 1035,
+// 2782, 6891, 8659). It is not the system's resolver: it tells "no such name", "no such
 // record" and "the server failed" apart, and sees every address of a name.
 package dns
 
@@ -25,6 +25,7 @@ import (
 const (
 	A    = dnsmessage.TypeA
 	AAAA = dnsmessage.TypeAAAA
+	SRV  = dnsmessage.TypeSRV   // RFC 2782
 	CAA  = dnsmessage.Type(257) // RFC 8659 section 4.1
 )
 
@@ -40,6 +41,12 @@ type Property struct {
 	Tag, Value string
 }
 
+// Service is one SRV record.
+type Service struct {
+	Priority, Weight, Port uint16
+	Target                 string // without the last dot
+}
+
 // Answer is what one name holds of one type. Empty and without error, the name
 // holds none.
 type Answer struct {
@@ -47,6 +54,7 @@ type Answer struct {
 	Alias      string // where a chain of CNAMEs ended, without the last dot; "" if there was none
 	Addresses  []netip.Addr
 	Properties []Property
+	Services   []Service
 }
 
 // Failure is an answer that says neither what is there nor that nothing is.
@@ -115,7 +123,7 @@ func (c Client) Lookup(ctx context.Context, name string, t dnsmessage.Type) (Ans
 		}
 		answer.Alias, asked = alias, answer.Alias
 		// A server that does not follow CNAMEs leaves that to us.
-		if asked == "" || !answer.Exists || len(answer.Addresses)+len(answer.Properties) > 0 {
+		if asked == "" || !answer.Exists || len(answer.Addresses)+len(answer.Properties)+len(answer.Services) > 0 {
 			return answer, nil
 		}
 	}
@@ -265,6 +273,7 @@ func parse(message []byte, id uint16, name string, t dnsmessage.Type) (Answer, b
 		owner    string
 		address  netip.Addr
 		property Property
+		service  Service
 	}
 	var records []record
 	for {
@@ -294,6 +303,11 @@ func parse(message []byte, id uint16, name string, t dnsmessage.Type) (Answer, b
 			if r, err = p.AAAAResource(); err == nil {
 				records = append(records, record{owner: owner, address: netip.AddrFrom16(r.AAAA)})
 			}
+		case rh.Type == SRV && t == SRV:
+			var r dnsmessage.SRVResource
+			if r, err = p.SRVResource(); err == nil {
+				records = append(records, record{owner: owner, service: Service{r.Priority, r.Weight, r.Port, fold(r.Target.String())}})
+			}
 		case rh.Type == CAA && t == CAA:
 			var r dnsmessage.UnknownResource
 			if r, err = p.UnknownResource(); err == nil {
@@ -322,9 +336,12 @@ func parse(message []byte, id uint16, name string, t dnsmessage.Type) (Answer, b
 		if r.owner != at {
 			continue
 		}
-		if t == CAA {
+		switch {
+		case t == CAA:
 			answer.Properties = append(answer.Properties, r.property)
-		} else if !slices.Contains(answer.Addresses, r.address) {
+		case t == SRV:
+			answer.Services = append(answer.Services, r.service)
+		case !slices.Contains(answer.Addresses, r.address):
 			answer.Addresses = append(answer.Addresses, r.address)
 		}
 	}

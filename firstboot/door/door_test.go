@@ -78,6 +78,28 @@ func TestClaim(t *testing.T) {
 	v.wants(403, "POST", late)
 }
 
+func TestUsable(t *testing.T) {
+	v := newVisitor(t)
+	path := Path(v.d.Key, v.now)
+	usable := func(key []byte, path string, at time.Time) error { return Usable(key, v.d.Used, path, at) }
+	if err := usable(v.d.Key, path, v.now); err != nil {
+		t.Error(err)
+	}
+	if err := usable(NewKey(), path, v.now); err != errForged {
+		t.Errorf("with another key: %v", err)
+	}
+	if err := usable(v.d.Key, "/elsewhere", v.now); err != errForged {
+		t.Errorf("another path: %v", err)
+	}
+	if err := usable(v.d.Key, path, v.now.Add(LinkLife)); err != errExpired {
+		t.Errorf("too late: %v", err)
+	}
+	v.wants(303, "POST", path)
+	if err := usable(v.d.Key, path, v.now); err != errUsed {
+		t.Errorf("once used: %v", err)
+	}
+}
+
 func TestAfterRestartAUsedLinkStaysUsed(t *testing.T) {
 	v := newVisitor(t)
 	path := Path(v.d.Key, v.now)

@@ -14,6 +14,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -98,4 +99,17 @@ const (
 // Path is the path of a new one-time link.
 func Path(key []byte, now time.Time) string {
 	return claimPath + token(key, link, newNonce(), now.Add(LinkLife))
+}
+
+// Usable reports why a path that [Path] gave cannot be used any more: it has
+// expired or was used, or the key is another one. used is the directory of the
+// marks.
+func Usable(key []byte, used, path string, now time.Time) error {
+	d := Door{Key: key, Used: used, Now: func() time.Time { return now }}
+	text, ok := strings.CutPrefix(path, claimPath)
+	if !ok {
+		return errForged
+	}
+	_, err := d.usable(text)
+	return err
 }
