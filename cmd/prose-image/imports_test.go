@@ -49,7 +49,7 @@ var arrows = map[string][]string{
 }
 
 // tests are packages that hold tests and what only they need.
-var tests = []string{"builder/dockerstore/dockerdtest", "builder/dockerstore/imagetest"}
+var tests = []string{"builder/dockerstore/dockerdtest", "builder/dockerstore/imagetest", "firstboot/status/statustest"}
 
 func list(t *testing.T, format string, packages ...string) []string {
 	t.Helper()

@@ -56,11 +56,12 @@ type Item struct {
 	Key      string    `json:"key"`   // one stable word: settings, network, nginx, pod, certificates, dns, account, ...
 	Title    string    `json:"title"` // a noun: "Certificates"
 	Progress Progress  `json:"progress"`
-	What     string    `json:"what"`           // what is so
-	Why      string    `json:"why,omitempty"`  // what is in the way, when something is
-	Do       string    `json:"do,omitempty"`   // what the owner does about it
-	Type     []string  `json:"type,omitempty"` // commands or lines to copy for it, one each
-	Again    time.Time `json:"again,omitzero"` // when the agent tries again, when it waits
+	What     string    `json:"what"`             // what is so
+	Why      string    `json:"why,omitempty"`    // what is in the way, when something is
+	Do       string    `json:"do,omitempty"`     // what the owner does about it
+	Points   []string  `json:"points,omitempty"` // each single thing that is wrong, as a sentence: errors in settings
+	Type     []string  `json:"type,omitempty"`   // commands or lines to copy for it, one each
+	Again    time.Time `json:"again,omitzero"`   // when the agent tries again, when it waits
 }
 
 // A RecordState is how a DNS record was found.
