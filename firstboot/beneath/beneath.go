@@ -101,6 +101,16 @@ func (d *Dir) WriteFile(name string, data []byte, mode fs.FileMode, owner Owner)
 	return true, nil
 }
 
+// Is reports whether the file at name is what WriteFile would make of it.
+func (d *Dir) Is(name string, data []byte, mode fs.FileMode, owner Owner) bool {
+	parent, base, err := d.parent(name)
+	if err != nil {
+		return false
+	}
+	defer parent.Close()
+	return same(parent, base, data, mode, owner)
+}
+
 // Create makes an empty file with mode and owner where there is nothing, and
 // reports whether it did. A file that is there keeps its content, whatever it
 // is; one that is no regular file is an error.

@@ -29,6 +29,9 @@ const (
 	CAA  = dnsmessage.Type(257) // RFC 8659 section 4.1
 )
 
+// AddressTypes are the types of records that hold addresses.
+var AddressTypes = []dnsmessage.Type{A, AAAA}
+
 const (
 	maxAlias   = 8    // CNAMEs followed in one lookup
 	maxPayload = 1232 // bytes of an answer over UDP: what passes any path unfragmented
