@@ -1,0 +1,212 @@
+package firstboot
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prose-im/prose-image/firstboot/beneath"
+	"github.com/prose-im/prose-image/firstboot/door"
+)
+
+// do does one step. What it leaves undone when it fails, or is killed, the next
+// look finds.
+func (a *agent) do(ctx context.Context, w *world, s step) error {
+	m := a.machine
+	switch s.do {
+	case remember:
+		w.state.Domain = w.settings.Domain
+		return m.saveState(w.state)
+	case makeDoorKey:
+		_, err := m.write(doorKeyPath, door.NewKey(), 0o600, root)
+		return err
+	case writeFile:
+		return a.writeFile(w, s.file)
+	case keep:
+		return w.keeper.Do(ctx, s.cert)
+	case startPod:
+		return a.pod.start()
+	case writeSite:
+		return a.writeSite(ctx, w)
+	case writeWalls:
+		if _, err := m.write(wallsPath, w.walls, 0o644, root); err != nil {
+			return err
+		}
+		if err := m.reloadWalls(ctx); err != nil {
+			return err
+		}
+		w.state.Walls = digest(w.walls)
+		return m.saveState(w.state)
+	case applyConfig:
+		return a.pod.reconfigure(ctx)
+	case openDoor:
+		w.state.Account = true
+		return m.saveState(w.state)
+	case closeDoor:
+		// Links and cookies of whoever was the owner open nothing any more.
+		if _, err := m.write(doorKeyPath, door.NewKey(), 0o600, root); err != nil {
+			return err
+		}
+		if err := m.restartDoor(ctx); err != nil {
+			return err
+		}
+		w.state.Account = false
+		return m.saveState(w.state)
+	case firstAdmin:
+		return a.createAdmin(ctx, w)
+	}
+	return fmt.Errorf("there is no step %q", s.do)
+}
+
+// writeFile writes a file that the settings ask for, with the directories.
+func (a *agent) writeFile(w *world, f file) error {
+	m := a.machine
+	for _, d := range directories {
+		if err := m.mkdir(d.path, d.mode, d.owner); err != nil {
+			return err
+		}
+	}
+	if f.path == configPath {
+		// The API does not make its own database. Never one that is there.
+		d, err := beneath.Open(m.path(filepath.Dir(databasePath)))
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		if _, err := d.Create(filepath.Base(databasePath), 0o640, prose); err != nil {
+			return err
+		}
+		// Before the file: a Pod that started in between reads it again.
+		w.state.Config, w.state.ConfigAt = digest(f.data), m.clock()
+		if err := m.saveState(w.state); err != nil {
+			return err
+		}
+	}
+	_, err := m.write(f.path, f.data, f.mode, f.owner)
+	return err
+}
+
+// testConfig is a whole configuration of NGINX with a candidate in the place of
+// the sites that it has.
+const testConfig = `# Written by prose-firstboot, to try a candidate.
+user www-data;
+pid %[1]s/nginx-test.pid;
+error_log stderr;
+include /etc/nginx/modules-enabled/*.conf;
+events {}
+http {
+	include /etc/nginx/mime.types;
+	include /etc/nginx/conf.d/prose.conf;
+	include /etc/nginx/sites-enabled/*;
+	include %[2]s;
+}
+`
+
+// writeSite gives NGINX its sites, once it has taken a candidate. A reload that
+// it refuses leaves it with the sites that it had.
+func (a *agent) writeSite(ctx context.Context, w *world) error {
+	m := a.machine
+	candidate := sitePath + ".candidate"
+	if _, err := m.write(candidate, w.site, 0o600, root); err != nil {
+		return err
+	}
+	defer os.Remove(m.path(candidate))
+	config := runDir + "/nginx-test.conf"
+	if _, err := m.write(config, fmt.Appendf(nil, testConfig, m.path(runDir), m.path(candidate)), 0o600, root); err != nil {
+		return err
+	}
+	if err := m.testNGINX(ctx, m.path(config)); err != nil {
+		return fmt.Errorf("trying NGINX's sites: %w", err)
+	}
+	if _, err := m.write(sitePath, w.site, 0o600, root); err != nil {
+		return err
+	}
+	if err := m.reloadNGINX(ctx); err != nil {
+		return fmt.Errorf("having NGINX read its sites: %w", err)
+	}
+	w.state.Site = digest(w.site)
+	return m.saveState(w.state)
+}
+
+// locked looks through NGINX whether strangers are kept out: nobody may create
+// an account without the claim, and while there is none nobody sees the
+// dashboard. A certificate makes the name public within seconds.
+func (m *machine) locked(ctx context.Context, host string, account bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	client := &http.Client{CheckRedirect: noRedirects, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", m.ports.HTTPS.String())
+		},
+		// Our own server, asked for its own words.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: host},
+	}}
+	type try struct{ method, path string }
+	tries := []try{{http.MethodPut, "/api/v1/init/first-account"}}
+	if !account {
+		tries = append(tries, try{http.MethodGet, "/"})
+	}
+	for _, t := range tries {
+		req, err := http.NewRequestWithContext(ctx, t.method, "https://"+host+t.path, http.NoBody)
+		if err != nil {
+			return err
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusForbidden {
+			return fmt.Errorf("%s %s is answered with status %d", t.method, t.path, res.StatusCode)
+		}
+	}
+	return nil
+}
+
+// createAdmin makes the account that the settings ask for, past the door. That
+// somebody else was faster is seen at the next look.
+func (a *agent) createAdmin(ctx context.Context, w *world) error {
+	admin := w.settings.Admin
+	body, err := json.Marshal(map[string]string{
+		"username": admin.Username, "password": admin.Password.Reveal(), "nickname": or(admin.Nickname, admin.Username),
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, a.machine.dashboard+"/api/v1/init/first-account", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	client := &http.Client{CheckRedirect: noRedirects, Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("creating the first account: %w", err)
+	}
+	defer res.Body.Close()
+	a.pod.forgetAccount()
+	switch res.StatusCode {
+	case http.StatusCreated, http.StatusConflict:
+		return nil
+	}
+	var said struct {
+		Error string `json:"error"`
+	}
+	b, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	if json.Unmarshal(b, &said) == nil && len(said.Error) < 100 && said.Error != "" {
+		return fmt.Errorf("creating the first account: the Pod says %q (status %d)", said.Error, res.StatusCode)
+	}
+	return fmt.Errorf("creating the first account: status %d", res.StatusCode)
+}

@@ -1,0 +1,303 @@
+package firstboot
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prose-im/prose-image/firstboot/certificate"
+	"github.com/prose-im/prose-image/firstboot/status"
+)
+
+// The titles of the items, as people read them.
+var titles = map[string]string{
+	itemSettings:     "Settings",
+	itemSetup:        "Files",
+	itemNGINX:        "Web server",
+	itemWalls:        "Packet filter",
+	itemPod:          "Prose Pod",
+	itemDNS:          "DNS records",
+	itemCertificates: "Certificates",
+	itemAccount:      "First account",
+}
+
+func item(key string, p status.Progress, what string) status.Item {
+	return status.Item{Key: key, Title: titles[key], Progress: p, What: what}
+}
+
+// items is the list, in the order in which things come about. errs is what went
+// wrong in this run, by item.
+func items(w *world, s step, errs map[string]string, records []status.Record) []status.Item {
+	list := []status.Item{settingsItem(w)}
+	if w.state.Domain == "" {
+		return list
+	}
+	list = append(list, nginxItem(w, errs), podItem(w, errs), dnsItem(w, records), certificatesItem(w, s, errs), accountItem(w, errs))
+	for _, key := range []string{itemSetup, itemWalls} {
+		if e := errs[key]; e != "" {
+			it := item(key, status.Failed, "The machine cannot be set up as it should be.")
+			it.Why = sentence(e)
+			list = append(list, it)
+		}
+	}
+	return list
+}
+
+// sentence makes an error message one: a capital letter and a full stop.
+func sentence(s string) string {
+	s = strings.TrimSpace(strings.ReplaceAll(s, "\n", "; "))
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
+}
+
+func settingsItem(w *world) status.Item {
+	switch {
+	case len(w.report.Problems) > 0:
+		it := item(itemSettings, status.Owner, fmt.Sprintf("The settings have %s. None of them is used until all are right.", count(len(w.report.Problems), "mistake")))
+		if w.state.Domain != "" {
+			it.What = fmt.Sprintf("The settings have %s. What was set up before goes on.", count(len(w.report.Problems), "mistake"))
+		}
+		for _, p := range w.report.Problems {
+			text := p.String() + "."
+			if p.Hint != "" {
+				text += " Hint: " + p.Hint + "."
+			}
+			it.Points = append(it.Points, text)
+		}
+		it.Do = "Correct them where they stand, or answer the questions of this command:"
+		it.Type = []string{"sudo prose-firstboot configure"}
+		return it
+	case w.conflict():
+		it := item(itemSettings, status.Warning, fmt.Sprintf("The settings name %s, but this machine was set up for %s.", w.asked, w.settings.Domain))
+		it.Why = "The domain of a machine cannot change, because everybody's address ends in it. The machine stays with " + w.settings.Domain + "."
+		it.Do = fmt.Sprintf("Name %s in the settings again. For %s, start another machine.", w.settings.Domain, w.asked)
+		return it
+	case !w.configured():
+		return status.Unconfigured().Items[0]
+	}
+	it := item(itemSettings, status.Done, "The machine is set up for "+w.settings.Domain+".")
+	for _, c := range w.report.Conflicts {
+		it.Points = append(it.Points, c.String()+".")
+	}
+	return it
+}
+
+func nginxItem(w *world, errs map[string]string) status.Item {
+	if e := errs[itemNGINX]; e != "" {
+		it := item(itemNGINX, status.Failed, "NGINX does not serve the sites of "+w.settings.Domain+".")
+		it.Why, it.Do, it.Type = sentence(e), "See what it says:", []string{"systemctl status nginx", "sudo journalctl -u nginx -n 20"}
+		return it
+	}
+	if !w.siteIs || w.state.Site != digest(w.site) {
+		return item(itemNGINX, status.Doing, "NGINX gets the sites of "+w.settings.Domain+".")
+	}
+	for _, host := range sortedHosts(w.certs) {
+		if w.certs[host].HTTPS.Down {
+			it := item(itemNGINX, status.Failed, "NGINX does not answer on port 443.")
+			it.Do, it.Type = "See what it says:", []string{"systemctl status nginx"}
+			return it
+		}
+	}
+	return item(itemNGINX, status.Done, "NGINX answers on ports 80 and 443.")
+}
+
+func podItem(w *world, errs map[string]string) status.Item {
+	switch {
+	case w.off:
+		it := item(itemPod, status.Warning, "The Pod is switched off.")
+		it.Why, it.Do, it.Type = "Somebody stopped prose.service.", "Switch it on again:", []string{"sudo systemctl start prose"}
+		return it
+	case w.pod.ready:
+		it := item(itemPod, status.Done, "The server, the API, the dashboard and the web app answer.")
+		if w.pod.complaints > 0 {
+			it.Points = []string{fmt.Sprintf("The ends of their logs have %s with the word \"error\".", count(w.pod.complaints, "line"))}
+		}
+		return it
+	case w.pod.err != nil || errs[itemPod] != "":
+		it := item(itemPod, status.Failed, "The Pod does not answer.")
+		it.Why = sentence(errs[itemPod])
+		if w.pod.err != nil {
+			it.Why = sentence(w.pod.err.Error())
+		}
+		it.Do, it.Type = "The machine tries again by itself. See what the containers said last:", []string{"sudo docker ps -a", "sudo docker logs --tail 50 prose-api-1"}
+		return it
+	}
+	it := item(itemPod, status.Doing, "The containers of the Pod are started.")
+	if w.pod.doing != "" {
+		it.Why = sentence("now: " + w.pod.doing)
+	}
+	return it
+}
+
+func dnsItem(w *world, records []status.Record) status.Item {
+	missing, wrong, unknown, optional := 0, 0, 0, 0
+	for _, r := range records {
+		switch {
+		case r.State == status.Present:
+		case r.Optional:
+			optional++
+		case r.State == status.Missing:
+			missing++
+		case r.State == status.Wrong:
+			wrong++
+		default:
+			unknown++
+		}
+	}
+	if missing+wrong > 0 {
+		var parts []string
+		if missing > 0 {
+			parts = append(parts, isOrAre(missing)+" missing")
+		}
+		if wrong > 0 {
+			parts = append(parts, isOrAre(wrong)+" wrong")
+		}
+		it := item(itemDNS, status.Owner, fmt.Sprintf("Of the records that %s needs, %s.", w.settings.Domain, strings.Join(parts, " and ")))
+		it.Why = "Without them nobody finds this machine, and no authority signs certificates for it."
+		it.Do = "Add the records below where you manage the DNS of " + w.settings.Domain + ", and remove what is there instead. A change can take an hour until the world sees it."
+		it.Again = w.now.Add(lookSoon).UTC().Truncate(time.Second)
+		return it
+	}
+	if unknown > 0 {
+		it := item(itemDNS, status.Doing, "DNS does not answer yet.")
+		it.Why = "The machine asks the name servers that its network gave it."
+		it.Again = w.now.Add(lookSoon).UTC().Truncate(time.Second)
+		return it
+	}
+	it := item(itemDNS, status.Done, "All records that are needed are there.")
+	if optional > 0 {
+		it.Points = []string{fmt.Sprintf("%s would make it better; see below.", count(optional, "more record"))}
+	}
+	return it
+}
+
+func isOrAre(n int) string {
+	if n == 1 {
+		return "1 is"
+	}
+	return fmt.Sprintf("%d are", n)
+}
+
+// needed says whether the machine is not ready without a certificate for host.
+// Rooms have one for other servers only.
+func needed(w *world, host string) bool {
+	return w.settings.Federation || host != "groups."+w.settings.Domain
+}
+
+func certificatesItem(w *world, s step, errs map[string]string) status.Item {
+	var lacking, failing, late []string
+	var again time.Time
+	why, held := "", ""
+	for _, n := range w.keeper.Settings.Names {
+		st := w.certs[n.Host]
+		if f := st.Record.Failures; len(f) > 0 {
+			at := f[len(f)-1].At.Add(f[len(f)-1].Wait)
+			if again.IsZero() || at.Before(again) {
+				again = at
+			}
+			why = f[len(f)-1].Why
+			failing = append(failing, n.Host)
+		}
+		switch {
+		case st.Live.Signed && st.Live.Valid(w.now):
+			if left := st.Live.NotAfter.Sub(w.now); left < st.Live.NotAfter.Sub(st.Live.NotBefore)/5 {
+				late = append(late, n.Host)
+			}
+		case needed(w, n.Host):
+			lacking = append(lacking, n.Host)
+			if st.Hold != "" {
+				held = st.Hold
+			}
+		}
+	}
+	switch {
+	case len(lacking) == 0 && len(late) == 0 && len(failing) == 0:
+		return item(itemCertificates, status.Done, "All names have a certificate that browsers trust.")
+	case len(lacking) == 0:
+		names := failing
+		if len(names) == 0 {
+			names = late
+		}
+		it := item(itemCertificates, status.Warning, "The renewal of "+strings.Join(names, ", ")+" does not work yet. The certificates of before are still good.")
+		it.Why, it.Again = sentence(why), again
+		return it
+	case len(failing) > 0:
+		it := item(itemCertificates, status.Failed, "No certificate could be had for "+strings.Join(failing, ", ")+".")
+		it.Why, it.Again = sentence(why), again
+		return it
+	}
+	it := item(itemCertificates, status.Doing, "They are ordered when the DNS records are there. Until then browsers warn.")
+	if s.do == keep && (s.cert.Action == certificate.GetOne || s.cert.Action == certificate.CheckDNS) {
+		it.What = "The machine is getting them now."
+	}
+	switch {
+	case errs[itemCertificates] != "":
+		it.Why = sentence(errs[itemCertificates])
+	case held != "":
+		it.Why = sentence(held)
+	}
+	// What is in the way besides the records.
+	for _, host := range lacking {
+		for _, f := range w.certs[host].Record.Preflight.Findings {
+			if text := sentence(host + ": " + f.Why); !slices.Contains(it.Points, text) {
+				it.Points = append(it.Points, text)
+			}
+		}
+	}
+	return it
+}
+
+func accountItem(w *world, errs map[string]string) status.Item {
+	switch {
+	case errs[itemAccount] != "":
+		it := item(itemAccount, status.Failed, "The first account could not be made.")
+		it.Why = sentence(errs[itemAccount])
+		it.Do, it.Type = "Make it yourself, with the one-time link of this command:", []string{"sudo prose-firstboot link"}
+		return it
+	case w.state.Account:
+		return item(itemAccount, status.Done, "An account exists; the dashboard is open to its owner.")
+	case w.settings.Admin.Username != "":
+		return item(itemAccount, status.Doing, "The account "+w.settings.Admin.Username+"@"+w.settings.Domain+" is made when the Pod answers.")
+	}
+	it := item(itemAccount, status.Owner, "Nobody has made the first account yet. Until then the dashboard is locked.")
+	it.Why = "Whoever makes the first account becomes administrator, so only the owner may."
+	it.Do, it.Type = "Open the one-time link that the machine's console shows, or log in over SSH and ask for one:", []string{"sudo prose-firstboot link"}
+	return it
+}
+
+// overall is the state that the items make. The first account is the owner's
+// business and keeps nobody from chatting that it lets in: it does not count.
+func overall(w *world, list []status.Item) status.State {
+	has := func(p status.Progress) bool {
+		return slices.ContainsFunc(list, func(it status.Item) bool { return it.Progress == p && it.Key != itemAccount })
+	}
+	accountFailed := slices.ContainsFunc(list, func(it status.Item) bool { return it.Key == itemAccount && it.Progress == status.Failed })
+	serving := w.configured() && w.pod.ready
+	// Once it was ready, a machine that serves is never less than degraded.
+	was := !w.state.Ready.IsZero() && serving
+	switch {
+	case has(status.Failed) && !serving:
+		return status.Broken
+	case was && (has(status.Failed) || has(status.Owner) || has(status.Doing)):
+		return status.Degraded
+	case has(status.Owner):
+		return status.Waiting
+	case has(status.Failed):
+		return status.Degraded
+	case has(status.Doing):
+		return status.Working
+	case has(status.Warning), accountFailed:
+		return status.Degraded
+	}
+	return status.Ready
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

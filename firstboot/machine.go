@@ -1,0 +1,219 @@
+package firstboot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prose-im/prose-image/firstboot/beneath"
+	"github.com/prose-im/prose-image/firstboot/certificate"
+	"github.com/prose-im/prose-image/firstboot/command"
+	"github.com/prose-im/prose-image/firstboot/dns"
+	"github.com/prose-im/prose-image/firstboot/engine"
+	"github.com/prose-im/prose-image/firstboot/site"
+)
+
+// Places on the machine. The directories are in the image.
+const (
+	stateDir   = "/var/lib/prose-firstboot"
+	runDir     = "/run/prose-firstboot"
+	doorUsed   = "/var/lib/prose-door" // marks of used links, the door's own
+	podDir     = "/usr/lib/prose/pod"
+	wallsDir   = "/etc/nftables.d/prose.d"
+	switchedOn = "/run/prose" // there while prose.service is active
+	liveDir    = "/etc/letsencrypt/live"
+)
+
+var (
+	root  = beneath.Owner{}
+	prose = beneath.Owner{UID: 1001, GID: 1001}
+)
+
+// A machine is what the agent looks at and works on.
+type machine struct {
+	at     string // what paths begin with; empty on a real machine
+	clock  func() time.Time
+	engine *engine.Client
+	paths  certificate.Paths
+	ports  certificate.Ports
+	// dashboard is where the Pod's own routes are asked, past NGINX.
+	dashboard string
+	// preflight's ports, where 80 and 443 are not free
+	http, https uint16
+	allow       []netip.Prefix
+
+	testNGINX   func(ctx context.Context, config string) error
+	reloadNGINX func(context.Context) error
+	reloadWalls func(context.Context) error
+	restartDoor func(context.Context) error
+}
+
+// thisMachine is the one that the program runs on.
+func thisMachine() *machine {
+	return &machine{
+		clock:     time.Now,
+		engine:    engine.New(engine.Socket),
+		paths:     certificate.StandardPaths,
+		ports:     certificate.StandardPorts,
+		dashboard: "http://127.0.0.1:8081",
+		testNGINX: func(ctx context.Context, config string) error {
+			return command.Run(ctx, "nginx", "-t", "-q", "-c", config)
+		},
+		// A server that is down comes up with what it is to read.
+		reloadNGINX: func(ctx context.Context) error {
+			return command.Run(ctx, "systemctl", "reload-or-restart", "nginx.service")
+		},
+		reloadWalls: func(ctx context.Context) error {
+			return command.Run(ctx, "systemctl", "reload", "prose-walls.service")
+		},
+		restartDoor: func(ctx context.Context) error {
+			return command.Run(ctx, "systemctl", "try-restart", "prose-door.service")
+		},
+	}
+}
+
+// kick has the agent's unit look now instead of at its next time.
+func kick(ctx context.Context) error {
+	return command.Run(ctx, "systemctl", "start", "--no-block", "prose-firstboot.service")
+}
+
+func (m *machine) path(p string) string { return filepath.Join(m.at, p) }
+
+// write makes a file have content, mode and owner, and says whether it had to.
+// Its directory is opened without following a link.
+func (m *machine) write(path string, data []byte, mode os.FileMode, owner beneath.Owner) (bool, error) {
+	d, err := beneath.Open(m.path(filepath.Dir(path)))
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	return d.WriteFile(filepath.Base(path), data, mode, owner)
+}
+
+// read reads a file of owner, at most a mebibyte; nil when it is not there.
+func (m *machine) read(path string, owner beneath.Owner) ([]byte, error) {
+	d, err := beneath.Open(m.path(filepath.Dir(path)))
+	if err == nil {
+		defer d.Close()
+		var b []byte
+		if b, err = d.ReadFile(filepath.Base(path), 1<<20, owner.UID); err == nil {
+			return b, nil
+		}
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return nil, err
+}
+
+// mkdir makes a directory have mode and owner.
+func (m *machine) mkdir(path string, mode os.FileMode, owner beneath.Owner) error {
+	d, err := beneath.Open(m.path(filepath.Dir(path)))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	sub, err := d.Mkdir(filepath.Base(path), mode, owner)
+	if err != nil {
+		return err
+	}
+	return sub.Close()
+}
+
+// servers are the name servers that the network gave. resolved's own stub would
+// answer from a cache, and keep "no such name" for as long as the zone says.
+func (m *machine) servers() ([]netip.AddrPort, error) {
+	if s, err := dns.System(m.path("/run/systemd/resolve/resolv.conf")); err == nil {
+		return s, nil
+	}
+	return dns.System(m.path("/etc/resolv.conf"))
+}
+
+// addresses are those by which the world may know the machine: what the
+// platform says, then those of interfaces that lead outside, public ones first.
+func addresses(fromPlatform []netip.Addr) []netip.Addr {
+	out := slices.Clone(fromPlatform)
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return out
+	}
+	var private []netip.Addr
+	for _, i := range interfaces {
+		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0 || inner(i.Name) {
+			continue
+		}
+		list, err := i.Addrs()
+		if err != nil {
+			continue
+		}
+		for _, a := range list {
+			n, ok := a.(*net.IPNet)
+			if !ok {
+				continue
+			}
+			addr, ok := netip.AddrFromSlice(n.IP)
+			if addr = addr.Unmap(); !ok || !addr.IsGlobalUnicast() || slices.Contains(out, addr) {
+				continue
+			}
+			if addr.IsPrivate() {
+				private = append(private, addr)
+			} else {
+				out = append(out, addr)
+			}
+		}
+	}
+	// Behind address translation a private address helps nobody.
+	if len(out) == 0 {
+		return private
+	}
+	return out
+}
+
+// inner tells interfaces that lead to containers.
+func inner(name string) bool {
+	return strings.HasPrefix(name, "docker") || strings.HasPrefix(name, "br-") || strings.HasPrefix(name, "veth")
+}
+
+// certbotPair is where a name's pair lies for NGINX.
+func (m *machine) pairs(domain string) map[string]site.Pair {
+	out := map[string]site.Pair{}
+	for _, name := range site.Names(domain) {
+		dir := filepath.Join(m.paths.Live, "live", name)
+		out[name] = site.Pair{Chain: dir + "/fullchain.pem", Key: dir + "/privkey.pem"}
+	}
+	return out
+}
+
+var noRedirects = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// account asks the Pod whether an account exists. Upstream answers 204 when
+// there is none, 200 or, before 0.17, 409 when there is one.
+func (m *machine) account(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, m.dashboard+"/api/v1/init/first-account", nil)
+	if err != nil {
+		return false, err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: noRedirects}
+	res, err := client.Do(req)
+	if err != nil {
+		return false, fmt.Errorf("asking whether an account exists: %w", err)
+	}
+	res.Body.Close()
+	switch res.StatusCode {
+	case http.StatusNoContent:
+		return false, nil
+	case http.StatusOK, http.StatusConflict:
+		return true, nil
+	}
+	return false, fmt.Errorf("asking whether an account exists: status %d", res.StatusCode)
+}

@@ -1,0 +1,134 @@
+package firstboot
+
+import (
+	"time"
+
+	"github.com/prose-im/prose-image/firstboot/certificate"
+)
+
+// A step is one thing to do. Its key is of the item in the status that it
+// belongs to.
+type step struct {
+	key  string
+	what string // for the log: begins small, no full stop
+	do   action
+	cert certificate.Step // of keep
+	file file             // of writeFile
+	// until is when to look again at the latest, of idle.
+	until time.Time
+}
+
+// An action is a kind of step.
+type action string
+
+const (
+	idle        action = "idle"
+	remember    action = "remember the domain"
+	makeDoorKey action = "make the door's key"
+	writeFile   action = "write a file"
+	keep        action = "keep certificates"
+	startPod    action = "bring the Pod up"
+	writeSite   action = "give NGINX its sites"
+	writeWalls  action = "set the walls"
+	firstAdmin  action = "create the first account"
+	openDoor    action = "open the dashboard"
+	closeDoor   action = "close the dashboard"
+	applyConfig action = "have the Pod read its configuration"
+)
+
+// The items of the status.
+const (
+	itemSettings     = "settings"
+	itemSetup        = "setup"
+	itemCertificates = "certificates"
+	itemDNS          = "dns"
+	itemNGINX        = "nginx"
+	itemPod          = "pod"
+	itemAccount      = "account"
+	itemWalls        = "walls"
+)
+
+// next decides: the first thing that is not as it should be, in an order in
+// which nobody waits for what comes later. failed are the actions that did not
+// work in this run; they get their next try in the next one, and hold up only
+// what needs them.
+func next(w *world, failed map[action]bool) step {
+	if !w.configured() {
+		return step{do: idle, until: w.now.Add(longest)}
+	}
+	// With wrong settings, what runs is kept running and nothing else is done.
+	if w.state.Domain == "" {
+		if w.held() {
+			return step{do: idle, until: w.now.Add(longest)}
+		}
+		return step{key: itemSettings, what: "setting up for " + w.settings.Domain, do: remember}
+	}
+	can := func(a action) bool { return !failed[a] }
+
+	if !w.held() {
+		switch {
+		case !w.doorKey && can(makeDoorKey):
+			return step{key: itemAccount, what: "making the door's key", do: makeDoorKey}
+		case len(w.wrong) > 0 && can(writeFile):
+			return step{key: itemSetup, what: "writing " + w.wrong[0].path, do: writeFile, file: w.wrong[0]}
+		}
+	}
+	cert := w.keeper.Next(w.certs)
+	switch cert.Action {
+	case certificate.Interim, certificate.Restore, certificate.CopyProsody:
+		if can(keep) {
+			return step{key: itemCertificates, what: words(cert), do: keep, cert: cert}
+		}
+	}
+	// What was set up before goes on with wrong settings too.
+	ready := w.held() || len(w.wrong) == 0
+	switch {
+	case !w.off && !w.pod.busy && !w.pod.ready && w.pod.err == nil && ready && can(startPod):
+		return step{key: itemPod, what: "looking after the Pod", do: startPod}
+	case (!w.siteIs || w.state.Site != digest(w.site)) && w.doorKey && can(writeSite):
+		return step{key: itemNGINX, what: "giving NGINX its sites", do: writeSite}
+	case (!w.wallsAre || w.state.Walls != digest(w.walls)) && !w.held() && can(writeWalls):
+		return step{key: itemWalls, what: "setting the walls", do: writeWalls}
+	}
+	if w.pod.ready {
+		switch {
+		case !w.pod.started.IsZero() && w.pod.started.Before(w.state.ConfigAt) && can(applyConfig):
+			return step{key: itemPod, what: "having the Pod read its new configuration", do: applyConfig}
+		case w.pod.account == nil:
+		case *w.pod.account && !w.state.Account && can(openDoor):
+			return step{key: itemAccount, what: "opening the dashboard: an account exists", do: openDoor}
+		case !*w.pod.account && w.state.Account && can(closeDoor):
+			return step{key: itemAccount, what: "closing the dashboard: no account exists any more", do: closeDoor}
+		case !*w.pod.account && w.settings.Admin.Username != "" && !w.held() && can(firstAdmin):
+			return step{key: itemAccount, what: "creating the first account", do: firstAdmin}
+		}
+	}
+	if cert.Action != certificate.Idle && can(keep) {
+		return step{key: itemCertificates, what: words(cert), do: keep, cert: cert}
+	}
+	until := w.now.Add(longest)
+	if !cert.Until.IsZero() && cert.Until.Before(until) {
+		until = cert.Until
+	}
+	return step{do: idle, until: until}
+}
+
+// longest is how long a look holds.
+const longest = time.Minute
+
+func words(s certificate.Step) string {
+	what := map[certificate.Action]string{
+		certificate.Interim:       "making a certificate for the time being for ",
+		certificate.Restore:       "bringing back the certificate of ",
+		certificate.CopyProsody:   "giving Prosody the certificate of ",
+		certificate.ReloadNGINX:   "having NGINX read the certificate of ",
+		certificate.ReloadProsody: "having Prosody read the certificate of ",
+		certificate.CheckDNS:      "looking whether an authority will find ",
+		certificate.GetOne:        "getting a certificate for ",
+		certificate.AskRenewal:    "asking when to renew the certificate of ",
+	}[s.Action] + s.Host
+	if s.Why != "" {
+		what += ": " + s.Why
+	}
+	return what
+}

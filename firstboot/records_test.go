@@ -1,0 +1,96 @@
+package firstboot
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prose-im/prose-image/firstboot/certificate"
+	"github.com/prose-im/prose-image/firstboot/dns"
+	"github.com/prose-im/prose-image/firstboot/preflight"
+	"github.com/prose-im/prose-image/firstboot/status"
+)
+
+func addrs(list ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range list {
+		out = append(out, netip.MustParseAddr(a))
+	}
+	return out
+}
+
+func TestWantedRecords(t *testing.T) {
+	lines := func(federated bool, addresses ...string) []string {
+		var out []string
+		for _, r := range wantedRecords(domain, federated, addrs(addresses...)) {
+			line := fmt.Sprintf("%s %s %s", strings.TrimSuffix(r.Name, domain), r.Type, or(r.Data, r.Hint))
+			if r.Optional {
+				line = "(" + line + ")"
+			}
+			out = append(out, line)
+		}
+		return out
+	}
+	for _, c := range []struct{ got, want []string }{
+		{lines(false, "1.2.3.4", "2a01::1", "5.6.7.8"), []string{"prose. A 1.2.3.4", "prose. AAAA 2a01::1", "admin.prose. CNAME prose.example.org.",
+			" A 1.2.3.4", " AAAA 2a01::1", "(groups. CNAME prose.example.org.)", "(_xmpp-client._tcp. SRV 0 5 5222 prose.example.org.)"}},
+		{lines(true, "1.2.3.4"), []string{"prose. A 1.2.3.4", "admin.prose. CNAME prose.example.org.", " A 1.2.3.4", "groups. CNAME prose.example.org.",
+			"(_xmpp-client._tcp. SRV 0 5 5222 prose.example.org.)", "(_xmpp-server._tcp. SRV 0 5 5269 prose.example.org.)",
+			"(_xmpp-server._tcp.groups. SRV 0 5 5269 prose.example.org.)"}},
+		{lines(false)[:1], []string{"prose. A the machine's public address"}},
+	} {
+		if !slices.Equal(c.got, c.want) {
+			t.Errorf("got\n%s\nwant\n%s", strings.Join(c.got, "\n"), strings.Join(c.want, "\n"))
+		}
+	}
+}
+
+func TestJudgeRecords(t *testing.T) {
+	a := status.Record{Name: "prose." + domain, Type: "A", Data: "1.2.3.4"}
+	six := status.Record{Name: a.Name, Type: "AAAA", Data: "2a01::1"}
+	alias := status.Record{Name: a.Name, Type: "CNAME", Data: "x."}
+	srv := status.Record{Name: "_xmpp-client._tcp." + domain, Type: "SRV", Data: "0 5 5222 prose.example.org."}
+	foreign := []preflight.Finding{{Kind: preflight.Foreign, Type: "A", Found: []string{"5.6.7.8"}}}
+	for _, c := range []struct {
+		name   string
+		record status.Record
+		answer answer
+		look   []preflight.Finding
+		want   status.RecordState
+		found  string
+	}{
+		{"ours", a, answer{addresses: addrs("1.2.3.4")}, nil, status.Present, ""},
+		{"translated: nobody knows better", a, answer{addresses: addrs("9.9.9.9")}, nil, status.Present, ""},
+		{"none", a, answer{}, nil, status.Missing, ""},
+		{"no answer", a, answer{err: errors.New("x")}, nil, status.Unknown, ""},
+		{"another machine answers", a, answer{addresses: addrs("5.6.7.8")}, foreign, status.Wrong, "5.6.7.8"},
+		{"it was wrong and is gone", a, answer{}, foreign, status.Missing, ""},
+		{"ours and another", a, answer{addresses: addrs("1.2.3.4", "5.6.7.8")}, nil, status.Wrong, "1.2.3.4 5.6.7.8"},
+		{"only the other family", six, answer{addresses: addrs("1.2.3.4")}, nil, status.Missing, ""},
+		{"the other family's fault", six, answer{addresses: addrs("1.2.3.4", "2a01::1")}, foreign, status.Present, ""},
+		{"an alias that leads to somebody", alias, answer{addresses: addrs("5.6.7.8")}, foreign, status.Wrong, "5.6.7.8"},
+		{"an address does for an alias", alias, answer{addresses: addrs("1.2.3.4")}, nil, status.Present, ""},
+		{"a service", srv, answer{services: []dns.Service{{Priority: 10, Weight: 1, Port: 5222, Target: "prose.example.org"}}}, nil, status.Present, ""},
+		{"another service", srv, answer{services: []dns.Service{{Port: 5223, Target: "prose.example.org"}}}, nil, status.Wrong, "0 0 5223 prose.example.org."},
+		{"no service", srv, answer{}, nil, status.Missing, ""},
+	} {
+		certs := certificate.Observed{c.record.Name: {Record: certificate.Record{Preflight: preflight.Result{Findings: c.look}}}}
+		got := judgeRecords([]status.Record{c.record}, map[string]answer{c.record.Name: c.answer}, addrs("1.2.3.4", "2a01::1"), certs)[0]
+		if got.State != c.want || strings.Join(got.Found, " ") != c.found {
+			t.Errorf("%s: %s %q, want %s %q", c.name, got.State, got.Found, c.want, c.found)
+		}
+	}
+	// A CAA record in the way is listed, once.
+	caa := preflight.Finding{Name: domain, Kind: preflight.Forbidden, Found: []string{`issue "x"`}, Wanted: domain + `. 3600 IN CAA 0 issue "ca.example"`}
+	certs := certificate.Observed{}
+	for _, h := range []string{domain, "prose." + domain} {
+		certs[h] = certificate.State{Record: certificate.Record{Preflight: preflight.Result{Findings: []preflight.Finding{caa}}}}
+	}
+	got := judgeRecords(nil, nil, nil, certs)
+	if len(got) != 1 || got[0].Type != "CAA" || got[0].Data != `0 issue "ca.example"` || got[0].State != status.Wrong {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,0 +1,245 @@
+package firstboot
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prose-im/prose-image/cloudinit"
+	"github.com/prose-im/prose-image/firstboot/beneath"
+	"github.com/prose-im/prose-image/firstboot/certificate"
+	"github.com/prose-im/prose-image/firstboot/dns"
+	"github.com/prose-im/prose-image/firstboot/door"
+	"github.com/prose-im/prose-image/firstboot/preflight"
+	"github.com/prose-im/prose-image/firstboot/settings"
+	"github.com/prose-im/prose-image/firstboot/site"
+)
+
+// A world is everything that was observed at one moment. Deciding looks at
+// nothing else.
+type world struct {
+	now       time.Time
+	state     state
+	settings  settings.Settings // with the domain that the machine was set up for
+	report    settings.Report
+	asked     string // domain that the settings ask for; may differ from the settings'
+	addresses []netip.Addr
+
+	doorKey  bool   // the door has its key
+	wrong    []file // files that are not as they should be
+	site     []byte // what NGINX should have
+	siteIs   bool   // and its file has it
+	walls    []byte // what the packet filter should have besides the walls
+	wallsAre bool
+	off      bool // the owner has switched the Pod off
+	certs    certificate.Observed
+	keeper   *certificate.Keeper
+	pod      podSeen
+}
+
+// configured says whether there is a domain to work for.
+func (w *world) configured() bool { return w.settings.Domain != "" }
+
+// held says whether settings are wrong: then nothing new is begun with them.
+func (w *world) held() bool { return len(w.report.Problems) > 0 }
+
+// conflict says whether the settings ask for another domain than the machine's.
+func (w *world) conflict() bool { return w.asked != "" && w.asked != w.settings.Domain }
+
+// A file is one that the agent keeps as it should be.
+type file struct {
+	path  string
+	data  []byte
+	mode  fs.FileMode
+	owner beneath.Owner
+}
+
+// A directory likewise, with what is in it left alone.
+type directory struct {
+	path  string
+	mode  fs.FileMode
+	owner beneath.Owner
+}
+
+// directories are the guide's, and those that NGINX reads.
+var directories = []directory{
+	{"/etc/prose", 0o750, prose},
+	{"/etc/prosody", 0o750, prose},
+	{"/etc/prosody/certs", 0o750, prose},
+	{"/var/lib/prosody", 0o750, prose},
+	{"/var/lib/prose-pod-api", 0o750, prose},
+	{"/var/lib/prose-pod-server", 0o750, prose},
+	{certificate.Webroot, 0o755, root},
+	{site.WellKnown, 0o755, root},
+}
+
+const (
+	configPath   = "/etc/prose/prose.toml"
+	templatePath = podDir + "/prose.toml.tmpl"
+	databasePath = "/var/lib/prose-pod-api/database.sqlite"
+	sitePath     = stateDir + "/nginx/prose.conf"
+	wallsPath    = wallsDir + "/federation.nft"
+	doorKeyPath  = stateDir + "/door.key"
+)
+
+// files are what the settings make of the machine, besides NGINX's site.
+func files(s settings.Settings, template []byte) ([]file, error) {
+	config, err := s.ProseTOML(template)
+	if err != nil {
+		return nil, err
+	}
+	xml, json := site.HostMeta(s.Domain)
+	return []file{
+		// It holds the mail password.
+		{configPath, config, 0o600, prose},
+		{site.WellKnown + "/host-meta", xml, 0o644, root},
+		{site.WellKnown + "/host-meta.json", json, 0o644, root},
+	}, nil
+}
+
+func digest(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
+
+// federation opens the port of other servers in the walls.
+func federation(on bool) []byte {
+	if !on {
+		return []byte("# Written by prose-firstboot: no federation.\n")
+	}
+	return []byte("# Written by prose-firstboot: federation.\nadd element inet prose federation { 5269 }\n")
+}
+
+// look observes everything. Only what must be known to decide anything at all
+// is an error.
+func (a *agent) look(ctx context.Context) (*world, error) {
+	m := a.machine
+	w := &world{now: m.clock()}
+	var err error
+	if w.state, err = m.loadState(); err != nil {
+		return nil, err
+	}
+	w.settings, w.report = settings.Load(or(m.at, "/"))
+	w.asked = w.settings.Domain
+	if w.state.Domain != "" {
+		w.settings.Domain = w.state.Domain
+	}
+	instance, err := cloudinit.ReadInstance(or(m.at, "/"))
+	if err != nil {
+		a.logf("reading what cloud-init left: %v", err)
+	}
+	w.addresses = addresses(instance.PublicAddresses)
+	if _, err := os.Stat(m.path(switchedOn)); err != nil {
+		w.off = true
+	}
+	if !w.configured() {
+		return w, nil
+	}
+
+	key, err := m.read(doorKeyPath, root)
+	if err != nil {
+		a.logf("reading the door's key: %v", err)
+	}
+	w.doorKey = len(key) == door.KeySize
+	template, err := os.ReadFile(m.path(templatePath))
+	if err != nil {
+		return nil, fmt.Errorf("reading the Pod's template: %w", err)
+	}
+	wanted, err := files(w.settings, template)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range wanted {
+		if !m.is(f) {
+			w.wrong = append(w.wrong, f)
+		}
+	}
+	if w.site, err = site.Render(site.Config{Domain: w.settings.Domain, Certificates: m.pairs(w.settings.Domain), Locked: !w.state.Account}); err != nil {
+		return nil, err
+	}
+	w.siteIs = m.is(file{sitePath, w.site, 0o600, root})
+	w.walls = federation(w.settings.Federation)
+	w.wallsAre = m.is(file{wallsPath, w.walls, 0o644, root})
+
+	w.pod = a.pod.seen()
+	if w.keeper, err = a.keeperFor(w); err != nil {
+		return nil, err
+	}
+	if w.certs, err = w.keeper.Observe(ctx); err != nil {
+		return nil, err
+	}
+	a.holdBack(ctx, w)
+	return w, nil
+}
+
+// is says whether a file is as it should be.
+func (m *machine) is(f file) bool {
+	d, err := beneath.Open(m.path(parent(f.path)))
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	return d.Is(f.path[strings.LastIndexByte(f.path, '/')+1:], f.data, f.mode, f.owner)
+}
+
+func parent(path string) string { return path[:strings.LastIndexByte(path, '/')] }
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// keeperFor is the keeper of certificates for what was observed so far. The one
+// of the look before goes on, because it remembers when it told servers.
+func (a *agent) keeperFor(w *world) (*certificate.Keeper, error) {
+	m, s := a.machine, w.settings
+	servers, err := m.servers()
+	if err != nil {
+		a.logf("%v", err) // preflight says it to the owner
+	}
+	c := certificate.Settings{
+		Names:     certificate.Names(s.Domain, s.Federation),
+		Directory: s.ACME.Directory, Roots: []byte(s.ACME.CA), Contact: s.ACME.Contact, Profile: s.ACME.Profile,
+		Preflight: preflight.Settings{
+			DNS: dns.Client{Servers: servers}, Webroot: m.path(certificate.Webroot), Addresses: w.addresses,
+			Allow: m.allow, HTTPPort: m.http, HTTPSPort: m.https,
+		},
+	}
+	if s.ACME.EAB.KID != "" {
+		c.EAB = &certificate.EAB{KeyID: s.ACME.EAB.KID, MACKey: s.ACME.EAB.HMAC.Reveal()}
+	}
+	if a.keeper == nil {
+		a.keeper = &certificate.Keeper{
+			Paths: m.paths, Ports: m.ports, Clock: m.clock,
+			WriteProsody:  certificate.ForProsody(m.paths.Prosody, prose),
+			ReloadNGINX:   m.reloadNGINX,
+			ReloadProsody: a.pod.hangUp,
+		}
+	}
+	a.keeper.Settings = c
+	return a.keeper, nil
+}
+
+// holdBack says why certificates may not be ordered yet.
+func (a *agent) holdBack(ctx context.Context, w *world) {
+	for host, st := range w.certs {
+		// Prosody is told to read its files only once it is up: the signal would
+		// end a server that is still starting.
+		if !w.pod.ready {
+			st.XMPP = certificate.Served{}
+		}
+		switch {
+		case w.held():
+			st.Hold = "the settings are wrong"
+		case host == "admin.prose."+w.settings.Domain && !st.Live.Signed:
+			if err := a.machine.locked(ctx, host, w.state.Account); err != nil {
+				st.Hold = "the dashboard's door is not seen to be closed: " + err.Error()
+			}
+		}
+		w.certs[host] = st
+	}
+}
