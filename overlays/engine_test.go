@@ -11,7 +11,7 @@ import (
 )
 
 // The image's own engine, configuration, walls and bundle together, with
-// stand-ins for the Pod's programs.
+// stand-ins for the Pod's programs. Compose stands in for the agent.
 func TestEngine(t *testing.T) {
 	buildPeer(t)
 	script, err := os.ReadFile("testdata/engine.sh")
@@ -32,10 +32,12 @@ func TestEngine(t *testing.T) {
 		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
 		case "Environment":
 			fmt.Fprintf(&set, "export %s\n", value)
-		case "ExecStart":
-			fmt.Fprintf(&set, "UP='%s%s'\n", confined, value)
 		case "ExecStop":
-			fmt.Fprintf(&set, "STOP='%s%s'\n", confined, value)
+			compose, ok := strings.CutSuffix(value, " stop")
+			if !ok {
+				t.Fatalf("ExecStop=%s", value)
+			}
+			fmt.Fprintf(&set, "STOP='%s%s'\nUP='%s%s up --detach --remove-orphans'\n", confined, value, confined, compose)
 		}
 	}
 	removeGroup(t, group)

@@ -72,9 +72,6 @@ func TestUnitsVerify(t *testing.T) {
 // drop a job of a cycle, and say so.
 func TestBootHasNoCycle(t *testing.T) {
 	const start = `cp /bin/true /usr/bin/prose-firstboot
-# A target waits for what it wants: only enabled units make all of the cycles.
-systemctl --quiet enable prose-firstboot.service prose-firstboot.timer prose-door.socket
-trap 'systemctl --quiet disable prose-firstboot.service prose-firstboot.timer prose-door.socket' EXIT
 printf '[Unit]\nRequires=multi-user.target cloud-init.target prose-firstboot.service prose-firstboot.timer prose-door.socket prose-door.service prose.service\n%s\n' "$EXTRA" > /run/all.target
 systemd-analyze verify --man=no /run/all.target`
 	out, err := run(t, start)
@@ -97,9 +94,6 @@ func TestUnitsAreEnabledAndMasked(t *testing.T) {
 	}
 	for _, u := range units {
 		want[u.name] = "enabled"
-		if !u.enabled {
-			want[u.name] = "disabled"
-		}
 	}
 	for _, m := range masked {
 		if strings.HasPrefix(m, "etc/systemd/system/") {

@@ -84,9 +84,7 @@ func Base() ([]File, error) {
 		rows = append(rows, row{m, symlink, 0o777, root, "/dev/null"})
 	}
 	for _, u := range units {
-		if u.enabled {
-			rows = append(rows, u.links()...)
-		}
+		rows = append(rows, u.links()...)
 	}
 	return files("base", rows)
 }
@@ -97,8 +95,8 @@ func Deletions() []string { return slices.Clone(deletions) }
 
 // Pod is the bundle of the given name, see [Bundles], parents before children.
 //
-// The builder adds [ImagesFile], which prose.service reads as well: the digest
-// of each image, or "services: {}".
+// The builder adds [ImagesFile], which the agent reads as well: the digest of
+// each image, or "services: {}".
 func Pod(name string) ([]File, error) {
 	for _, b := range bundles {
 		if b.name == name {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The Pod's unit and those it requires under a real systemd, sandbox and all,
-// with stand-ins for the Pod's programs.
+// The Pod's switch and the engine's units under a real systemd, sandbox and all,
+// with stand-ins for the Pod's programs and Compose in the place of the agent.
 func TestPodUnit(t *testing.T) {
 	buildPeer(t)
 	script, err := os.ReadFile("testdata/systemd.sh")
@@ -18,7 +18,7 @@ func TestPodUnit(t *testing.T) {
 	group := fmt.Sprintf("/prose-overlays-unit-%d", os.Getpid())
 	removeGroup(t, group)
 	looked := filepath.Join(debian13.dir, "looked")
-	t.Cleanup(func() { mustRun(t, "rm -f /looked /etc/prose/prose.toml /usr/lib/prose/pod/compose.images.yaml") })
+	t.Cleanup(func() { mustRun(t, "rm -f /looked /usr/lib/prose/pod/compose.images.yaml") })
 	out, err := run(t, "CGROUP="+group+"\n"+string(script))
 	got, readErr := os.ReadFile(looked)
 	if err != nil || readErr != nil {
@@ -28,11 +28,13 @@ func TestPodUnit(t *testing.T) {
 unit:containerd active success
 unit:docker active success
 unit:prose active success
+switched on
 running 4
 peer
 stopped:prose inactive success
 running 0
-unconfigured:prose inactive success
+switched off
+switched on
 running 4
 restarted:prose active success
 running 4

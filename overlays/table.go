@@ -53,6 +53,7 @@ var baseTable = []row{
 	{"etc/nftables.d", dir, 0o755, root, ""},
 	{"etc/nftables.d/prose.d", dir, 0o755, root, ""},
 	{"etc/nftables.d/prose.nft", regular, 0o644, root, ""},
+	{"etc/nginx/conf.d/prose-sites.conf", regular, 0o644, root, ""},
 	{"etc/nginx/conf.d/prose.conf", regular, 0o644, root, ""},
 	{"etc/nginx/sites-available/prose", regular, 0o644, root, ""},
 	{"etc/nginx/sites-enabled/prose", symlink, 0o777, root, "../sites-available/prose"},
@@ -75,7 +76,6 @@ var baseTable = []row{
 	{"etc/systemd/system-generators", dir, 0o755, root, ""},
 	{"etc/systemd/system/containerd.service", regular, 0o644, root, ""},
 	{"etc/systemd/system/docker.service", regular, 0o644, root, ""},
-	{"etc/systemd/system/docker.service.wants", dir, 0o755, root, ""},
 	{"etc/systemd/system/docker.socket.d", dir, 0o755, root, ""},
 	{"etc/systemd/system/docker.socket.d/prose.conf", regular, 0o644, root, ""},
 	{"etc/systemd/system/network-online.target.wants", dir, 0o755, root, ""},
@@ -102,6 +102,7 @@ var baseTable = []row{
 	{"var/lib/prose-firstboot/www", dir, 0o755, root, ""},
 	{"var/lib/prose-firstboot/www/challenge", dir, 0o755, root, ""},
 	{"var/lib/prose-firstboot/www/status", dir, 0o755, root, ""},
+	{"var/lib/prose-firstboot/www/well-known", dir, 0o755, root, ""},
 	{"var/lib/prose-pod-api", dir, 0o750, prose, ""},
 	{"var/lib/prose-pod-api/database.sqlite", regular, 0o640, prose, ""},
 	{"var/lib/prose-pod-server", dir, 0o750, prose, ""},
@@ -143,11 +144,10 @@ var masked = []string{
 
 // A unit is one that the image enables beyond what Debian's packages do.
 type unit struct {
-	name    string
-	in      string   // directory of the unit file
-	alias   []string // other names
-	wanted  []string // units whose start brings it
-	enabled bool
+	name   string
+	in     string   // directory of the unit file
+	alias  []string // other names
+	wanted []string // units whose start brings it
 }
 
 const (
@@ -156,23 +156,22 @@ const (
 )
 
 var units = []unit{
-	{"prose-walls.service", vendor, nil, []string{"sysinit.target"}, true},
-	{"prose.service", vendor, nil, []string{"multi-user.target", "docker.service"}, true},
-	// The agent can say its version and no more: these wait for it.
-	{"prose-door.socket", vendor, nil, []string{"sockets.target"}, false},
-	{"prose-firstboot.service", vendor, nil, []string{"multi-user.target"}, false},
-	{"prose-firstboot.timer", vendor, nil, []string{"timers.target"}, false},
+	{"prose-walls.service", vendor, nil, []string{"sysinit.target"}},
+	{"prose.service", vendor, nil, []string{"multi-user.target"}},
+	{"prose-door.socket", vendor, nil, []string{"sockets.target"}},
+	{"prose-firstboot.service", vendor, nil, []string{"multi-user.target"}},
+	{"prose-firstboot.timer", vendor, nil, []string{"timers.target"}},
 
 	// cloud-init renders for systemd-networkd, which Debian leaves off.
-	{"prose-network.service", vendor, nil, []string{"systemd-networkd.service"}, true},
-	{"systemd-networkd.service", vendor, []string{"dbus-org.freedesktop.network1.service"}, []string{"multi-user.target"}, true},
-	{"systemd-networkd.socket", vendor, nil, []string{"sockets.target"}, true},
-	{"systemd-networkd-wait-online.service", vendor, nil, []string{"network-online.target"}, true},
-	{"systemd-network-generator.service", vendor, nil, []string{"sysinit.target"}, true},
+	{"prose-network.service", vendor, nil, []string{"systemd-networkd.service"}},
+	{"systemd-networkd.service", vendor, []string{"dbus-org.freedesktop.network1.service"}, []string{"multi-user.target"}},
+	{"systemd-networkd.socket", vendor, nil, []string{"sockets.target"}},
+	{"systemd-networkd-wait-online.service", vendor, nil, []string{"network-online.target"}},
+	{"systemd-network-generator.service", vendor, nil, []string{"sysinit.target"}},
 
 	// By hand of their packages they point to the units that ours replace.
-	{"containerd.service", admin, nil, []string{"multi-user.target"}, true},
-	{"docker.service", admin, nil, []string{"multi-user.target"}, true},
+	{"containerd.service", admin, nil, []string{"multi-user.target"}},
+	{"docker.service", admin, nil, []string{"multi-user.target"}},
 }
 
 // links are the symlinks that "systemctl enable" would make.

@@ -1,6 +1,6 @@
 # The engine of the image with its configuration, the walls and the default
-# bundle, in a machine that has a neighbour. $UP and $STOP are the commands of
-# prose.service. Prints one "WORD RESULT" line for each thing looked at.
+# bundle, in a machine that has a neighbour. $STOP is the command of
+# prose.service, $UP the same with another end. Prints one "WORD RESULT" line for each thing looked at.
 set -e
 peer=/usr/local/bin/peer
 outside="ip netns exec outside"

@@ -1,5 +1,5 @@
-# A real systemd starts the Pod's unit with all that it requires, and nothing
-# else: no basic system, no devices, and the machine's own kernel settings out of
+# A real systemd starts the Pod's switch and the engine with all that they
+# require, and nothing else: no basic system, no devices, and the machine's own kernel settings out of
 # reach. What the last unit looked at is in /looked.
 set -e
 mkdir -p /var/lib/docker /var/lib/containerd /run/look
@@ -25,8 +25,8 @@ printf '[Unit]\nDefaultDependencies=no\n' > /run/systemd/system/prose.service.d/
 cat > /run/systemd/system/look.service <<'EOF'
 [Unit]
 DefaultDependencies=no
-Wants=prose.service
-After=prose.service
+Wants=prose.service docker.service
+After=prose.service docker.service
 SuccessAction=exit-force
 FailureAction=exit-force
 [Service]
@@ -56,22 +56,27 @@ done
 EOF
 cat > /run/look.sh <<'EOF'
 state() { echo "$1 $(systemctl show --property ActiveState --value $2) $(systemctl show --property Result --value $2)"; }
+running() { echo "running $(docker ps --quiet | wc -l)"; }
+switch() { if [ -d /run/prose ]; then echo switched on; else echo switched off; fi; }
+# In the place of the agent.
+up() { cd /usr/lib/prose/pod && docker compose --project-directory . --env-file compose.env -f compose.yaml -f compose.override.yaml -f compose.images.yaml up --detach --quiet-pull 2>/dev/null; cd /; }
 for u in prose-walls containerd docker prose; do state unit:$u $u.service; done
-echo "running $(docker ps --quiet | wc -l)"
+switch
+up
+running
 /usr/local/bin/peer get http://127.0.0.1:8080/
 systemctl stop prose.service
 state stopped:prose prose.service
-echo "running $(docker ps --quiet | wc -l)"
-mv /etc/prose/prose.toml /run/
+running
+switch
 systemctl start prose.service
-state unconfigured:prose prose.service
-mv /run/prose.toml /etc/prose/
-systemctl start prose.service
-echo "running $(docker ps --quiet | wc -l)"
+switch
+up
+running
 # Debian's package starts the engine again after an upgrade: the Pod stays.
 systemctl restart docker.service
 state restarted:prose prose.service
-echo "running $(docker ps --quiet | wc -l)"
+running
 # Without the walls, no containers.
 systemctl stop prose-walls.service
 state walled:docker docker.service
@@ -84,7 +89,6 @@ state killed:docker docker.service
 docker rm --force $(docker ps --all --quiet) >/dev/null
 EOF
 echo 'services: {}' > /usr/lib/prose/pod/compose.images.yaml
-echo '[server]' > /etc/prose/prose.toml
 
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir /sys/fs/cgroup$CGROUP
