@@ -91,7 +91,7 @@ func nginxItem(w *world, errs map[string]string) status.Item {
 		it.Why, it.Do, it.Type = sentence(e), "See what it says:", []string{"systemctl status nginx", "sudo journalctl -u nginx -n 20"}
 		return it
 	}
-	if !w.siteIs || w.state.Site != digest(w.site) {
+	if !w.siteTaken() {
 		return item(itemNGINX, status.Doing, "NGINX gets the sites of "+w.settings.Domain+".")
 	}
 	for _, host := range sortedHosts(w.certs) {
@@ -276,6 +276,9 @@ func overall(w *world, list []status.Item) status.State {
 	}
 	accountFailed := slices.ContainsFunc(list, func(it status.Item) bool { return it.Key == itemAccount && it.Progress == status.Failed })
 	serving := w.configured() && w.pod.ready
+	if w.configured() && w.state.Domain == "" && !has(status.Owner) {
+		return status.Working // it has only just heard
+	}
 	// Once it was ready, a machine that serves is never less than degraded.
 	was := !w.state.Ready.IsZero() && serving
 	switch {

@@ -145,7 +145,7 @@ func addresses(fromPlatform []netip.Addr) []netip.Addr {
 	if err != nil {
 		return out
 	}
-	var private []netip.Addr
+	var inside []netip.Addr
 	for _, i := range interfaces {
 		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0 || inner(i.Name) {
 			continue
@@ -163,18 +163,20 @@ func addresses(fromPlatform []netip.Addr) []netip.Addr {
 			if addr = addr.Unmap(); !ok || !addr.IsGlobalUnicast() || slices.Contains(out, addr) {
 				continue
 			}
-			if addr.IsPrivate() {
-				private = append(private, addr)
+			if private(addr) {
+				inside = append(inside, addr)
 			} else {
 				out = append(out, addr)
 			}
 		}
 	}
-	// Behind address translation a private address helps nobody.
-	if len(out) == 0 {
-		return private
-	}
-	return out
+	return append(out, inside...)
+}
+
+// private tells addresses that only a network of its own knows: those of RFC
+// 1918 and 4193, and site-local ones (RFC 3879), which old networks still have.
+func private(a netip.Addr) bool {
+	return a.IsPrivate() || a.Is6() && a.As16()[0] == 0xfe && a.As16()[1]&0xc0 == 0xc0
 }
 
 // inner tells interfaces that lead to containers.

@@ -85,7 +85,7 @@ func next(w *world, failed map[action]bool) step {
 	switch {
 	case !w.off && !w.pod.busy && !w.pod.ready && w.pod.err == nil && ready && can(startPod):
 		return step{key: itemPod, what: "looking after the Pod", do: startPod}
-	case (!w.siteIs || w.state.Site != digest(w.site)) && w.doorKey && can(writeSite):
+	case !w.siteTaken() && w.doorKey && can(writeSite):
 		return step{key: itemNGINX, what: "giving NGINX its sites", do: writeSite}
 	case (!w.wallsAre || w.state.Walls != digest(w.walls)) && !w.held() && can(writeWalls):
 		return step{key: itemWalls, what: "setting the walls", do: writeWalls}

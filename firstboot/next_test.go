@@ -140,6 +140,7 @@ func TestOverall(t *testing.T) {
 		{"ready", func(w *world) {}, nil, nil, status.Ready},
 		{"no account yet", func(w *world) { w.state.Account = false; w.pod.account = &no }, nil, nil, status.Ready},
 		{"no domain", func(w *world) { w.settings.Domain, w.asked, w.state = "", "", state{} }, nil, nil, status.Waiting},
+		{"a domain at last", func(w *world) { w.state = state{} }, nil, nil, status.Working},
 		{"wrong settings at first", func(w *world) { w.state = state{}; w.report.Problems = make([]settings.Problem, 1) }, nil, nil, status.Waiting},
 		{"wrong settings later", func(w *world) { w.report.Problems = make([]settings.Problem, 1) }, nil, nil, status.Degraded},
 		{"another domain", func(w *world) { w.asked = "example.net" }, nil, nil, status.Degraded},

@@ -28,7 +28,7 @@ func wantedRecords(domain string, federated bool, addresses []netip.Addr) []stat
 		known := false
 		for _, six := range []bool{false, true} {
 			for _, a := range addresses {
-				if a.Is6() == six {
+				if a.Is6() == six && !private(a) {
 					out = append(out, status.Record{Name: name, Type: addressType(a), TTL: ttl, Data: a.String(), For: what})
 					known = true
 					break
@@ -36,7 +36,11 @@ func wantedRecords(domain string, federated bool, addresses []netip.Addr) []stat
 			}
 		}
 		if !known {
-			out = append(out, status.Record{Name: name, Type: "A", TTL: ttl, Hint: "the machine's public address", For: what})
+			hint := "the machine's public address"
+			if len(addresses) > 0 {
+				hint += "; its own network knows it as " + addresses[0].String()
+			}
+			out = append(out, status.Record{Name: name, Type: "A", TTL: ttl, Hint: hint, For: what})
 		}
 	}
 	alias := func(name, what string, optional bool) {

@@ -41,6 +41,7 @@ func TestWantedRecords(t *testing.T) {
 			"(_xmpp-client._tcp. SRV 0 5 5222 prose.example.org.)", "(_xmpp-server._tcp. SRV 0 5 5269 prose.example.org.)",
 			"(_xmpp-server._tcp.groups. SRV 0 5 5269 prose.example.org.)"}},
 		{lines(false)[:1], []string{"prose. A the machine's public address"}},
+		{lines(false, "10.0.0.2", "fec0::1", "fd00::1")[:1], []string{"prose. A the machine's public address; its own network knows it as 10.0.0.2"}},
 	} {
 		if !slices.Equal(c.got, c.want) {
 			t.Errorf("got\n%s\nwant\n%s", strings.Join(c.got, "\n"), strings.Join(c.want, "\n"))

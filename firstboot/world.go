@@ -51,6 +51,9 @@ func (w *world) held() bool { return len(w.report.Problems) > 0 }
 // conflict says whether the settings ask for another domain than the machine's.
 func (w *world) conflict() bool { return w.asked != "" && w.asked != w.settings.Domain }
 
+// siteTaken says whether NGINX serves the sites that it should.
+func (w *world) siteTaken() bool { return w.siteIs && w.state.Site == digest(w.site) }
+
 // A file is one that the agent keeps as it should be.
 type file struct {
 	path  string
@@ -231,6 +234,10 @@ func (a *agent) holdBack(ctx context.Context, w *world) {
 		// end a server that is still starting.
 		if !w.pod.ready {
 			st.XMPP = certificate.Served{}
+		}
+		// And NGINX only once it has the sites that name them.
+		if !w.siteTaken() {
+			st.HTTPS = certificate.Served{}
 		}
 		switch {
 		case w.held():

@@ -30,7 +30,7 @@ cat /run/body
 get tls https://127.0.0.1/
 curl --silent --head http://127.0.0.1/ | grep -i -e content-security -e cache-control
 # The agent's sites are read.
-echo 'server { listen 80; server_name admin.example; include snippets/prose-challenge.conf; location / { include snippets/prose-proxy.conf; proxy_pass http://127.0.0.1:1; } }' > nginx/site.conf
+echo 'server { listen 80; server_name admin.example; access_log /var/log/nginx/access.log prose; include snippets/prose-challenge.conf; location / { include snippets/prose-proxy.conf; proxy_pass http://127.0.0.1:1; } }' > nginx/site.conf
 nginx -s reload; sleep 1
 curl --silent --output /dev/null --write-out 'site %{http_code}\n' --header 'Host: admin.example' http://127.0.0.1/
 curl --silent --header 'Host: admin.example' http://127.0.0.1/.well-known/acme-challenge/token

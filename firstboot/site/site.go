@@ -51,7 +51,7 @@ server {
 	listen [::]:80;
 	server_name %s;
 	access_log /var/log/nginx/access.log prose;
-	include snippets/prose-challenge.conf;
+	include /etc/nginx/snippets/prose-challenge.conf;
 	location / {
 		return 301 https://$host$request_uri;
 	}
@@ -72,7 +72,7 @@ server {
 	access_log /var/log/nginx/access.log prose;
 	ssl_certificate %s;
 	ssl_certificate_key %s;
-	include snippets/prose-tls.conf;
+	include /etc/nginx/snippets/prose-tls.conf;
 %s}
 `, name, pair.Chain, pair.Key, bodies[i])
 	}
@@ -106,12 +106,12 @@ func apex() string {
 func web(domain string) string {
 	return fmt.Sprintf(`	add_header Strict-Transport-Security max-age=31536000 always;
 	location / {
-		include snippets/prose-proxy.conf;
+		include /etc/nginx/snippets/prose-proxy.conf;
 		proxy_set_header Host %[1]s;
 		proxy_pass http://%[2]s;
 	}
 	location /websocket {
-		include snippets/prose-proxy.conf;
+		include /etc/nginx/snippets/prose-proxy.conf;
 		proxy_set_header Host %[1]s;
 		proxy_set_header Upgrade $http_upgrade;
 		proxy_set_header Connection $prose_connection;
@@ -123,7 +123,7 @@ func web(domain string) string {
 		proxy_pass http://%[3]s/xmpp-websocket;
 	}
 	location /upload/ {
-		include snippets/prose-proxy.conf;
+		include /etc/nginx/snippets/prose-proxy.conf;
 		# The component's name in Prosody, the same on every machine.
 		proxy_set_header Host upload.prose.local;
 		proxy_buffering off;
@@ -150,7 +150,7 @@ func admin(locked bool) string {
 	// proxy_pass with a path sends NGINX's normalised one, escaped again.
 	pass := func(location, guard string) {
 		fmt.Fprintf(&b, `	location ^~ %[1]s {
-%[2]s		include snippets/prose-proxy.conf;
+%[2]s		include /etc/nginx/snippets/prose-proxy.conf;
 		proxy_set_header Host $host;
 		proxy_pass http://%[3]s%[1]s;
 	}

@@ -110,7 +110,7 @@ http {
 		"http2 on;", "", // not in Debian 12's NGINX
 		webApp, strings.TrimPrefix(web.URL, "http://"), dashboard, strings.TrimPrefix(dash.URL, "http://"), prosody, strings.TrimPrefix(xmpp.URL, "http://"),
 		doorSocket, "unix:"+sock, "/var/log/nginx/access.log", filepath.Join(dir, "access.log"),
-		"/var/lib/prose-firstboot/www", filepath.Join(dir, "www"), "snippets/", filepath.Join(dir, "snippets")+"/",
+		"/var/lib/prose-firstboot/www", filepath.Join(dir, "www"), "/etc/nginx/snippets/", filepath.Join(dir, "snippets")+"/",
 	)
 	files["sites.conf"] = places.Replace(string(text))
 	snippets, _ := filepath.Glob(filepath.Join(overlay(t), "etc/nginx/snippets/*.conf"))
