@@ -242,7 +242,7 @@ func certificatesItem(w *world, s step, errs map[string]string) status.Item {
 	// What is in the way besides the records.
 	for _, host := range lacking {
 		for _, f := range w.certs[host].Record.Preflight.Findings {
-			if text := sentence(host + ": " + f.Why); !slices.Contains(it.Points, text) {
+			if text := host + ": " + strings.TrimSuffix(f.Why, ".") + "."; !slices.Contains(it.Points, text) {
 				it.Points = append(it.Points, text)
 			}
 		}

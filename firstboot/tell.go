@@ -197,7 +197,8 @@ func (t *teller) show(s status.Status, link string) error {
 	}
 	errs := []error{}
 	put := func(path string, data []byte, mode os.FileMode) bool {
-		if err := os.MkdirAll(filepath.Dir(m.path(path)), 0o755); err != nil {
+		// Whatever our umask: those who log in read it.
+		if err := m.mkdir(filepath.Dir(path), 0o755, root); err != nil {
 			errs = append(errs, err)
 			return false
 		}
