@@ -139,10 +139,10 @@ func (h *sheet) item(it Item, s Status) {
 		h.put("</ul>\n")
 	}
 	if it.Why != "" {
-		h.put("<p>{}</p>\n", it.Why)
+		h.put("<p class=\"why\">{}</p>\n", it.Why)
 	}
 	if it.Do != "" {
-		h.put("<p class=\"do\">{}</p>\n", it.Do)
+		h.put("<p>{}</p>\n", it.Do)
 	}
 	h.copy("For "+it.Title+", to copy", it.Type)
 	if !it.Again.IsZero() {

@@ -21,7 +21,7 @@ func (h *sheet) records(s Status) {
 <tbody>
 `)
 	for _, r := range some {
-		h.put("<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"value\">", host(r.Name, s.Domain), r.Type)
+		h.put("<tr><th scope=\"row\">{}</th><td class=\"type\">{}</td><td class=\"value\">", host(r.Name, s.Domain), r.Type)
 		if r.Data != "" {
 			h.put("<code>{}</code>", r.Data)
 		} else {
@@ -31,7 +31,13 @@ func (h *sheet) records(s Status) {
 		h.put("</td><td class=\"ttl\">{}</td></tr>\n", strconv.Itoa(r.TTL))
 	}
 	h.put("</tbody>\n</table>\n")
-	h.put("<p>Some providers want the name in full, such as {}. The same as lines for a zone file:</p>\n", some[len(some)-1].Name)
+	for _, r := range some {
+		if short := host(r.Name, s.Domain); short != "@" && short != r.Name {
+			h.put("<p>Some providers want names in full: {} instead of {}.</p>\n", r.Name, short)
+			break
+		}
+	}
+	h.put("<h3>The same, as lines for a zone file</h3>\n")
 	h.copy("DNS records, to copy", strings.Split(strings.TrimSuffix(zone(some), "\n"), "\n"))
 	h.put("</section>\n")
 }
@@ -77,7 +83,7 @@ func (h *sheet) certificates(all []Certificate) {
 <tbody>
 `)
 	for _, c := range all {
-		by, until := "nobody yet", "-"
+		by, until := "nobody yet", ""
 		if c.Signed {
 			if by = c.Issuer; by == "" {
 				by = "an authority"
@@ -86,7 +92,7 @@ func (h *sheet) certificates(all []Certificate) {
 				until = day(c.NotAfter)
 			}
 		}
-		h.put("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>\n", c.Name, by, until)
+		h.put("<tr><th scope=\"row\">{}</th><td class=\"by\">{}</td><td class=\"until\">{}</td></tr>\n", c.Name, by, until)
 	}
 	h.put("</tbody>\n</table>\n</section>\n")
 }

@@ -47,7 +47,7 @@ func waitsFor(s Status) string {
 	}
 	switch s.Items[i].Key {
 	case KeySettings:
-		return "settings without mistakes"
+		return "corrected settings"
 	case KeyDNS:
 		return "its DNS records"
 	case KeyAccount:

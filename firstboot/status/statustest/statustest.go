@@ -209,6 +209,7 @@ func broken() status.Status {
 func hostile() status.Status {
 	const evil = `</code><script>alert("1")</script><a href='x' onclick="y">` + "\x1b[2J\r\n\u202e\\e &amp; {} \x00" + `'"`
 	s := dns()
+	s.State = status.Degraded // links are shown
 	s.Items = append(s.Items, status.Item{Key: evil, Title: evil, Progress: status.Failed, What: evil, Why: evil, Do: evil,
 		Points: []string{evil}, Type: []string{evil}})
 	s.Records[0].State, s.Records[0].Found = status.Wrong, []string{evil}
