@@ -43,8 +43,16 @@ func Page(s Status) []byte {
 	if s.State == Ready || s.State == Degraded {
 		h.links(s.Links)
 	}
+	// Records come after what the owner has to do, or before what is done.
+	records := Done
+	if len(by(s.Items, Owner)) > 0 {
+		records = Owner
+	}
 	for _, section := range sections {
 		some := by(s.Items, section.progress)
+		if section.progress == Done && records == Done {
+			h.records(s)
+		}
 		if len(some) == 0 {
 			continue
 		}
@@ -60,13 +68,10 @@ func Page(s Status) []byte {
 			h.records(s)
 		}
 	}
-	if len(by(s.Items, Owner)) == 0 {
-		h.records(s)
-	}
 	h.certificates(s.Certificates)
 	h.put("</main>\n<footer>\n")
 	if !s.At.IsZero() {
-		h.put("<p>Looked at {}.", clock(s.At, s.At))
+		h.put("<p>Looked at {}.", stamp(s.At))
 		if !s.Again.IsZero() {
 			h.put(" Looks again at {}.", clock(s.Again, s.At))
 		}

@@ -54,7 +54,7 @@ func recordNote(r Record) string {
 			note += ": now " + strings.Join(r.Found, " and ")
 		}
 	default:
-		note = "Not known yet"
+		note = "Not looked up yet"
 	}
 	if r.Optional {
 		note += "; nothing waits for it"

@@ -51,7 +51,7 @@ func Text(s Status, l Layout) string {
 		table(&b, "Versions", [][]string{{"API", s.Pod.API}, {"Server", s.Pod.Server}})
 	}
 	if !s.At.IsZero() {
-		fmt.Fprintf(&b, "\nLooked at %s.", clock(s.At, s.At))
+		fmt.Fprintf(&b, "\nLooked at %s.", stamp(s.At))
 		if !s.Again.IsZero() {
 			fmt.Fprintf(&b, " Looks again at %s.", clock(s.Again, s.At))
 		}

@@ -102,6 +102,9 @@ func clock(t, now time.Time) string {
 	return t.Format("2 January 2006, 15:04") + " UTC"
 }
 
+// stamp is a time in full, so that a status that is old shows it.
+func stamp(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04:05") + " UTC" }
+
 func day(t time.Time) string { return t.UTC().Format("2 January 2006") }
 
 // clean keeps what came from outside, such as data from DNS, from steering a
