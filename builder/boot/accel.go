@@ -46,6 +46,14 @@ var budgets = map[Span]struct{ tcg, kvm time.Duration }{
 	Shutdown:   {180 * time.Second, 60 * time.Second},
 }
 
+// Scale is how long something may take that may take d with KVM.
+func (a Accel) Scale(d time.Duration) time.Duration {
+	if a == KVM {
+		return d
+	}
+	return 4 * d
+}
+
 // Budget is how long a span may take at most.
 func (a Accel) Budget(s Span) time.Duration {
 	b, ok := budgets[s]

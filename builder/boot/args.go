@@ -75,7 +75,7 @@ func arguments(o Options, fw firmware, dir string) []string {
 			s += ",restrict=on"
 		}
 		for _, f := range o.Forwards {
-			s += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
+			s += fmt.Sprintf(",hostfwd=tcp:%s:%d-:%d", o.Address, f.Host, f.Guest)
 		}
 		// No ROM: nothing here boots from the network.
 		add("-netdev", s, "-device", "virtio-net-pci,netdev=net,romfile=")

@@ -17,7 +17,7 @@ func TestArguments(t *testing.T) {
 		rng     = " -object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng"
 		card    = " -device virtio-net-pci,netdev=net,romfile="
 	)
-	basic := Options{Firmware: BIOS, Accel: TCG, CPUs: 2, Memory: 2048, Network: Open}
+	basic := Options{Firmware: BIOS, Accel: TCG, CPUs: 2, Memory: 2048, Network: Open, Address: "127.0.0.1"}
 	tests := []struct {
 		name string
 		with func(*Options)
@@ -51,6 +51,9 @@ func TestArguments(t *testing.T) {
 		{"network cut, with forwards", func(o *Options) { o.Network, o.Forwards = Cut, []Forward{{2222, 22}, {0, 80}} }, firmware{},
 			start + " -machine q35" + tcg + two + console + seabios + disk + rng +
 				" -netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:0-:80" + card},
+		{"another address", func(o *Options) { o.Address, o.Forwards = "192.0.2.1", []Forward{{80, 80}} }, firmware{},
+			start + " -machine q35" + tcg + two + console + seabios + disk + rng +
+				" -netdev user,id=net,hostfwd=tcp:192.0.2.1:80-:80" + card},
 		{"no network, more arguments", func(o *Options) { o.Network, o.Args = None, []string{"-no-reboot"} }, firmware{},
 			start + " -machine q35" + tcg + two + console + seabios + disk + rng + " -no-reboot"},
 	}

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,13 +50,13 @@ const (
 // Networks are all kinds of network, for flags and their help.
 var Networks = []Network{Open, Cut, None}
 
-// A Forward leads a TCP port of the host's 127.0.0.1 to a port of the guest.
+// A Forward leads a TCP port of the host to a port of the guest.
 type Forward struct {
 	Host  int // 0: a free one; see [VM.Port]
 	Guest int
 }
 
-func (f Forward) String() string { return fmt.Sprintf("127.0.0.1:%d -> %d", f.Host, f.Guest) }
+func (f Forward) String() string { return fmt.Sprintf("%d -> %d", f.Host, f.Guest) }
 
 // A Drive is one more virtio disk.
 type Drive struct {
@@ -77,6 +78,7 @@ type Options struct {
 	Seed     string    // a NoCloud seed; empty: none
 	Network  Network   // empty: Open
 	Forwards []Forward // ports of the guest to reach from the host
+	Address  string    // IPv4 address of the host that Forwards listen on; empty: 127.0.0.1
 	Drives   []Drive   // after the disk and the seed
 	Console  io.Writer // gets what the serial console says, as it is; nil: nobody
 	Log      string    // file that gets the same and is kept; empty: none
@@ -93,6 +95,10 @@ func (o Options) normal() (Options, error) {
 	fill(&o.Network, Open)
 	fill(&o.CPUs, 2)
 	fill(&o.Memory, 2048)
+	fill(&o.Address, "127.0.0.1")
+	if ip, err := netip.ParseAddr(o.Address); err != nil || !ip.Is4() {
+		return o, fmt.Errorf("forwarding ports: %q is no IPv4 address", o.Address)
+	}
 	if err := oneOf("firmware", o.Firmware, Firmwares); err != nil {
 		return o, err
 	}

@@ -58,7 +58,7 @@ func (vm *VM) SSH(ctx context.Context, user string, key *Key) (*Shell, error) {
 	within := vm.Accel.Budget(ToSSH)
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("%s are over", within))
 	defer cancel()
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	address := net.JoinHostPort(vm.address, strconv.Itoa(port))
 	s := &Shell{vm: vm, user: user}
 	config := &ssh.ClientConfig{
 		User: user,

@@ -21,6 +21,7 @@ type VM struct {
 	Forwards []Forward // with the ports that were left to us
 
 	name    string // of the image, for errors
+	address string // of the host, where ports are forwarded
 	log     string
 	dir     string
 	keepDir bool
@@ -54,7 +55,7 @@ func Start(ctx context.Context, o Options) (_ *VM, err error) {
 			return nil, err
 		}
 	}
-	vm := &VM{Accel: o.Accel, name: filepath.Base(o.Image), log: o.Log, done: make(chan struct{})}
+	vm := &VM{Accel: o.Accel, name: filepath.Base(o.Image), address: o.Address, log: o.Log, done: make(chan struct{})}
 	var undo []func()
 	defer func() {
 		if err != nil {
@@ -209,8 +210,7 @@ func (vm *VM) Send(line string) error {
 	return nil
 }
 
-// Port is the port of the host's 127.0.0.1 that leads to a port of the guest,
-// or 0.
+// Port is the port of the host that leads to a port of the guest, or 0.
 func (vm *VM) Port(guest int) int {
 	for _, f := range vm.Forwards {
 		if f.Guest == guest {

@@ -24,13 +24,15 @@ import (
 
 // A Command is one run of an outside program.
 type Command struct {
-	Args   []string  // program and arguments
-	Env    []string  // KEY=VALUE, added to a small fixed environment
-	Dir    string    // working directory; empty: the caller's
-	Stdin  io.Reader // nil: nothing
-	Stdout io.Writer // nil: kept for the error
-	Stderr io.Writer // nil: kept for the error; otherwise both
-	Tied   bool      // it gets SIGKILL when this process ends, however that ends
+	Args    []string   // program and arguments
+	Env     []string   // KEY=VALUE, added to a small fixed environment
+	Dir     string     // working directory; empty: the caller's
+	Stdin   io.Reader  // nil: nothing
+	Stdout  io.Writer  // nil: kept for the error
+	Stderr  io.Writer  // nil: kept for the error; otherwise both
+	Tied    bool       // it gets SIGKILL when this process ends, however that ends
+	Files   []*os.File // its file descriptors from 3 on
+	Network bool       // it gets a network namespace of its own, with nothing in it
 }
 
 // packages names the Debian package of each tool the project calls.
@@ -40,6 +42,7 @@ var packages = map[string]string{
 	"mmdebstrap":         "mmdebstrap",
 	"qemu-system-x86_64": "qemu-system-x86",
 	"qemu-img":           "qemu-utils",
+	"ip":                 "iproute2",
 	"newuidmap":          "uidmap",
 }
 
@@ -148,6 +151,10 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	// A process group of its own, so that Ctrl-C reaches us first and the end
 	// of ctx reaches the command's children too.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.ExtraFiles = c.Files
+	if c.Network {
+		namespace(p.cmd.SysProcAttr)
+	}
 	p.cmd.Cancel = func() error { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM) }
 	p.cmd.WaitDelay = 10 * time.Second
 	start := p.cmd.Start
@@ -159,6 +166,17 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 		return nil, &Error{Args: c.Args, Err: err}
 	}
 	return p, nil
+}
+
+// namespace asks for a network namespace. An ordinary user may have one in a
+// user namespace only, as its root.
+func namespace(a *syscall.SysProcAttr) {
+	a.Cloneflags = syscall.CLONE_NEWNET
+	if uid, gid := os.Geteuid(), os.Getegid(); uid != 0 {
+		a.Cloneflags |= syscall.CLONE_NEWUSER
+		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}}
+	}
 }
 
 // startTied starts the command from a thread that lives as long as the
@@ -194,6 +212,15 @@ func (p *Process) Wait() error {
 		return &Error{Args: p.args, Output: p.tail.String(), Err: err}
 	}
 	return nil
+}
+
+// ExitCode is what the command ended with, -1 before its end and when a signal
+// ended it.
+func (p *Process) ExitCode() int {
+	if p.cmd.ProcessState == nil {
+		return -1
+	}
+	return p.cmd.ProcessState.ExitCode()
 }
 
 // environ is what commands see of our environment: what they need to find
