@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -17,7 +18,8 @@ import (
 
 // A Key opens a guest whose seed has its public half.
 type Key struct {
-	signer ssh.Signer
+	signer  ssh.Signer
+	private []byte
 }
 
 // NewKey makes a key that nobody else has.
@@ -30,8 +32,15 @@ func NewKey() (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making an SSH key: %w", err)
 	}
-	return &Key{signer}, nil
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		return nil, fmt.Errorf("making an SSH key: %w", err)
+	}
+	return &Key{signer, pem.EncodeToMemory(block)}, nil
 }
+
+// Private is the secret half, as ssh(1) reads it.
+func (k *Key) Private() []byte { return k.private }
 
 // Authorized is the public half, as authorized_keys has it.
 func (k *Key) Authorized() string {

@@ -41,6 +41,11 @@ var examples = map[string]string{
   …
   prose login:
 `,
+	"test": `  $ prose-image test out/prose-0-generic-amd64.qcow2 --scenario first-boot.toml --firmware bios --junit junit.xml
+  first-boot   bios         41.2 s  ok      log in
+  first-boot   bios         63.0 s  ok      status ready
+  …
+`,
 	"version": `  $ prose-image version
   prose-image v1.0.0 go1.26.8 linux/amd64
 `,

@@ -12,9 +12,10 @@ import (
 
 // Exit codes, DESIGN section 11.
 const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2 // wrong input or usage
+	exitDone     = 0
+	exitFailed   = 1
+	exitUsage    = 2 // wrong input or usage
+	exitFindings = 3
 )
 
 // A verb is one command of the program.
@@ -30,7 +31,7 @@ type verb struct {
 }
 
 // verbs lists the commands in the order of a first use.
-var verbs = []verb{initVerb, checkVerb, planVerb, lockVerb, bakeVerb, seedVerb, bootVerb, versionVerb}
+var verbs = []verb{initVerb, checkVerb, planVerb, lockVerb, bakeVerb, seedVerb, bootVerb, testVerb, versionVerb}
 
 // A usageError is a command line that is not understood.
 type usageError struct {
@@ -54,6 +55,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	t.stopProgress()
 	if err == nil {
 		return exitDone
+	}
+	var silent *exitError
+	if errors.As(err, &silent) {
+		return silent.code
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		t.errorf("interrupted")
