@@ -19,13 +19,17 @@ help: ## list the commands
 setup: ## install the tools that are missing (Debian, Ubuntu)
 	@testdata/scripts/setup
 
-build: setup $(BIN)/prose-image $(BIN)/packer-plugin-prose $(ARCHES:%=$(BIN)/prose-firstboot-linux-%) $(BIN)/pod/index.json ## make the programs and the pod double
+build: setup $(BIN)/prose-image $(BIN)/packer-plugin-prose $(ARCHES:%=$(BIN)/prose-firstboot-linux-%) $(BIN)/pebble $(BIN)/pebble-challtestsrv $(BIN)/pod/index.json ## make the programs and the pod double
 
 $(BIN)/prose-image $(BIN)/packer-plugin-prose: FORCE
 	@$(STATIC) $(GO) build -trimpath -o $@ ./cmd/$(@F)
 
 $(BIN)/prose-firstboot-linux-%: FORCE
 	@$(STATIC) GOARCH=$* $(GO) build -trimpath -ldflags='-s -w' -o $@ ./cmd/prose-firstboot
+
+# The authority and the name server of scenarios.
+$(BIN)/pebble $(BIN)/pebble-challtestsrv: testdata/tools/go.mod
+	@$(STATIC) $(GO) build -trimpath -modfile=testdata/tools/go.mod -o $@ github.com/letsencrypt/pebble/v2/cmd/$(@F)
 
 $(BIN)/pod/index.json: FORCE
 	@$(GO) run ./testdata/pod/cmd/pod-registry build -o $(BIN)/pod >/dev/null
@@ -34,7 +38,7 @@ $(BIN)/pod/index.json: FORCE
 $(DEMO:.toml=.lock): $(BIN)/pod/index.json | $(BIN)/prose-image
 	$(BIN)/prose-image lock --update $(DEMO)
 
-demo: build $(DEMO:.toml=.lock) ## bake the demo image and boot it to a login, BIOS and UEFI
+demo: build $(DEMO:.toml=.lock) ## bake the demo image and boot it until its Pod answers; KEEP=1 leaves it running
 	$(BIN)/prose-image bake $(DEMO) -o $(OUT)
 	@testdata/scripts/demo $(BIN)/prose-image $(IMAGE)
 

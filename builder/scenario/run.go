@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -109,7 +110,7 @@ func Run(ctx context.Context, c Config, s *Scenario, firmware boot.Firmware) (re
 		kept := Kept{Domain: s.Domain, User: user, Key: r.machine.key.Private(), CA: r.world.authority.root, Ports: map[int]int{}}
 		for port, l := range c.Ways {
 			kept.Ports[port] = l.Addr().(*net.TCPAddr).Port
-			go forward(l, port)
+			go forward(l, net.JoinHostPort(Address, strconv.Itoa(port)))
 		}
 		c.Keep(ctx, kept)
 	}

@@ -189,9 +189,9 @@ func listening(ctx context.Context, what, address string) error {
 	}
 }
 
-// forward leads connections to a port of the machine. Listeners keep the
+// forward leads connections to an address of the machine. Listeners keep the
 // namespace that they were made in, so the caller's may be in the host's.
-func forward(l net.Listener, port int) {
+func forward(l net.Listener, to string) {
 	for {
 		in, err := l.Accept()
 		if err != nil {
@@ -199,7 +199,7 @@ func forward(l net.Listener, port int) {
 		}
 		go func() {
 			defer in.Close()
-			out, err := net.Dial("tcp", net.JoinHostPort(Address, fmt.Sprint(port)))
+			out, err := net.Dial("tcp", to)
 			if err != nil {
 				return
 			}

@@ -15,7 +15,7 @@ const (
 	exitDone     = 0
 	exitFailed   = 1
 	exitUsage    = 2 // wrong input or usage
-	exitFindings = 3
+	exitFindings = 3 // test: a step failed
 )
 
 // A verb is one command of the program.

@@ -1,0 +1,216 @@
+package scenario
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prose-im/prose-image/builder/host"
+)
+
+// The tests of the world run in a namespace of their own: this binary runs
+// itself there, with the directory of the tools in envInside.
+const envInside = "SCENARIO_TEST_TOOLS"
+
+func TestWorld(t *testing.T) {
+	if tools := os.Getenv(envInside); tools != "" {
+		insideWorld(t, tools)
+		return
+	}
+	tools := t.TempDir()
+	build := exec.Command("go", "build", "-modfile=../../testdata/tools/go.mod", "-o", tools+"/",
+		"github.com/letsencrypt/pebble/v2/cmd/pebble", "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building Pebble: %v\n%s", err, out)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := LookTools(tools); err != nil {
+		t.Error(err)
+	}
+	out, err := host.Output(t.Context(), host.Command{
+		Args: []string{self, "-test.run", "^TestWorld$", "-test.v", "-test.timeout", "2m"}, Env: []string{envInside + "=" + tools}, Network: true, Tied: true,
+	})
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestWorld") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// resolve asks the world's name server.
+func resolve(ctx context.Context, name string) ([]string, error) {
+	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, dnsAddress)
+	}}
+	addresses, err := r.LookupIP(ctx, "ip4", name)
+	var all []string
+	for _, a := range addresses {
+		all = append(all, a.String())
+	}
+	return all, err
+}
+
+func insideWorld(t *testing.T, tools string) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if devices, err := net.Interfaces(); err != nil || len(devices) != 1 {
+		t.Fatalf("this is no network of our own: %v, %v", devices, err)
+	}
+	if err := network(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := network(ctx); err != nil { // the second scenario's
+		t.Fatal(err)
+	}
+	logs := t.TempDir()
+	for range 2 { // one scenario after another
+		w, err := newWorld(ctx, t.TempDir(), logs, tools)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkWorld(t, ctx, w)
+		w.close()
+		if conn, err := net.Dial("tcp", pebbleAddress); err == nil {
+			conn.Close()
+			t.Error("the authority outlives its world")
+		}
+	}
+	if log, err := os.ReadFile(filepath.Join(logs, "pebble.log")); err != nil || len(log) == 0 {
+		t.Errorf("what Pebble says is not kept: %v", err)
+	}
+}
+
+func checkWorld(t *testing.T, ctx context.Context, w *world) {
+	names := []string{"chat.example", "prose.chat.example"}
+	for state, want := range map[string][]string{"right": {Address}, "wrong": {elsewhere}, "none": nil} {
+		if err := w.names.all(ctx, names, state); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if got, err := resolve(ctx, name); !slices.Equal(got, want) {
+				t.Errorf("%s: %s is %v (%v)", state, name, got, err)
+			}
+		}
+	}
+	for _, set := range [][]string{{"A", "192.0.2.7", "192.0.2.8"}, {"AAAA", "2001:db8::1"}, {"CAA", "issue;ca.example"}, {"CNAME", "other.example"}} {
+		if err := w.names.set(ctx, "x.example", set[0], set[1:]); err != nil {
+			t.Error(err)
+		}
+		if set[0] == "A" {
+			if got, _ := resolve(ctx, "x.example"); len(got) != 2 {
+				t.Errorf("two addresses are %v", got)
+			}
+		}
+		if err := w.names.set(ctx, "x.example", set[0], nil); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// The guest trusts CA for the server itself; the certificate has the
+	// address that the guest sees.
+	trusted := x509.NewCertPool()
+	if !trusted.AppendCertsFromPEM([]byte(w.authority.CA)) {
+		t.Fatal("no certificate of the authority's server")
+	}
+	ask := func() (*http.Response, string) {
+		client := &http.Client{Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: trusted},
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, network, acmeAddress)
+			},
+			DisableKeepAlives: true,
+		}}
+		res, err := client.Get(acmeDirectory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res, string(body)
+	}
+	if res, body := ask(); res.StatusCode != 200 || !strings.Contains(body, `"https://10.0.2.2:14000/order-plz"`) {
+		t.Errorf("directory: %s\n%s", res.Status, body)
+	}
+	w.authority.setDown(true)
+	if res, body := ask(); res.StatusCode != 503 || !strings.Contains(body, "urn:ietf:params:acme:error:") {
+		t.Errorf("directory of an authority that is down: %s\n%s", res.Status, body)
+	}
+	w.authority.setDown(false)
+	if n := len(w.authority.seen()); n != 0 {
+		t.Errorf("%d orders", n)
+	}
+	if got, err := get(ctx, http.DefaultClient, "http://"+metadata+"/"); err != nil || !strings.Contains(got, metadataSecret) {
+		t.Errorf("metadata: %q, %v", got, err)
+	}
+}
+
+func TestOrders(t *testing.T) {
+	// Payload {"identifiers":[{"type":"dns","value":"a.example"},{"type":"dns","value":"b.example"}]} of RFC 8555 section 7.4.
+	o := orderIn([]byte(`{"protected":"e30","payload":"eyJpZGVudGlmaWVycyI6W3sidHlwZSI6ImRucyIsInZhbHVlIjoiYS5leGFtcGxlIn0seyJ0eXBlIjoiZG5zIiwidmFsdWUiOiJiLmV4YW1wbGUifV19","signature":""}`))
+	if !slices.Equal(o.Names, []string{"a.example", "b.example"}) {
+		t.Errorf("order %v", o)
+	}
+	for _, bad := range []string{"", "{}", `{"payload":"?"}`, "[]"} {
+		if o := orderIn([]byte(bad)); o.Names != nil {
+			t.Errorf("%q: %v", bad, o)
+		}
+	}
+	seen := []order{o, {[]string{"c.example"}}}
+	if err := wantOrders(seen, "2"); err != nil {
+		t.Error(err)
+	}
+	if err := wantOrders(seen, "1"); err == nil || !strings.Contains(err.Error(), "2 orders: a.example+b.example, c.example") {
+		t.Errorf("one order: %v", err)
+	}
+}
+
+// A listener of one network leads to the machine, whatever comes first: the
+// words of who asks or of who answers.
+func TestForward(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	machine, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer machine.Close()
+	go func() {
+		conn, err := machine.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "hello ")
+		_, _ = io.Copy(conn, conn)
+	}()
+	go forward(l, machine.Addr().String())
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprint(conn, "machine")
+	_ = conn.(*net.TCPConn).CloseWrite()
+	if got, err := io.ReadAll(conn); err != nil || string(got) != "hello machine" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
