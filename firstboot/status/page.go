@@ -4,10 +4,6 @@ import (
 	"strings"
 )
 
-// refresh is how often a page that will change soon asks for itself, in
-// seconds.
-const refresh = "30"
-
 // sections of the list, the owner's first, and what they are called.
 var sections = []struct {
 	progress Progress
@@ -33,9 +29,6 @@ func Page(s Status) []byte {
 <meta name="robots" content="noindex">
 <meta name="color-scheme" content="light dark">
 `)
-	if s.State == Working || s.State == Waiting {
-		h.put("<meta http-equiv=\"refresh\" content=\"{}\">\n", refresh)
-	}
 	h.put("<title>{}</title>\n<style>\n", headline(s)+" - Prose")
 	h.put(style)
 	h.put("</style>\n</head>\n<body>\n<header>\n<p class=\"brand\">Prose Pod</p>\n</header>\n<main>\n")
@@ -77,8 +70,10 @@ func Page(s Status) []byte {
 		}
 		h.put("</p>\n")
 	}
+	// It does not renew itself: that would take the place from whoever reads it
+	// aloud or slowly (WCAG 2.1 section 2.2.1).
 	if s.State == Working || s.State == Waiting {
-		h.put("<p>This page renews itself every {} seconds.</p>\n", refresh)
+		h.put("<p><a href=\"/\">Look again</a></p>\n")
 	}
 	h.put("</footer>\n</body>\n</html>\n")
 	return h.Bytes()

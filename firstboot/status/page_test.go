@@ -49,7 +49,7 @@ func wellFormed(t *testing.T, page []byte) string {
 				if !slices.Contains(attrs, a.Key) {
 					t.Errorf("<%s %s=%q>", tag.Data, a.Key, a.Val)
 				}
-				if a.Key == "href" && !strings.HasPrefix(a.Val, "https://") && !strings.HasPrefix(a.Val, "xmpp:") {
+				if a.Key == "href" && a.Val != "/" && !strings.HasPrefix(a.Val, "https://") && !strings.HasPrefix(a.Val, "xmpp:") {
 					t.Errorf("<a href=%q>", a.Val)
 				}
 			}
@@ -86,11 +86,14 @@ func TestPageIsWellFormed(t *testing.T) {
 	}
 }
 
-func TestPageRenewsItselfOnlyOnTheWay(t *testing.T) {
+func TestPageOffersAnotherLookOnTheWay(t *testing.T) {
 	for _, e := range statustest.Examples() {
 		want := e.Status.State == status.Working || e.Status.State == status.Waiting
-		if got := bytes.Contains(status.Page(e.Status), []byte(`http-equiv="refresh"`)); got != want {
+		if got := bytes.Contains(status.Page(e.Status), []byte(`<a href="/">`)); got != want {
 			t.Errorf("%s: %v", e.Name, got)
+		}
+		if bytes.Contains(status.Page(e.Status), []byte("http-equiv")) {
+			t.Errorf("%s renews itself", e.Name)
 		}
 	}
 }
