@@ -24,8 +24,10 @@ func doReboot(ctx context.Context, r *run, _ []string) error {
 	if err != nil {
 		return err
 	}
-	// The connection may end before the answer.
-	if _, err := r.machine.root(ctx, "systemctl --no-block reboot"); err != nil && r.machine.shell != nil {
+	// The answer may never come: nobody tells us that the connection is gone.
+	ask, cancel := context.WithTimeout(ctx, r.config.Accel.Scale(5*time.Second))
+	defer cancel()
+	if _, err := r.machine.root(ask, "systemctl --no-block reboot"); err != nil && ask.Err() == nil && r.machine.shell != nil {
 		return err
 	}
 	for {
