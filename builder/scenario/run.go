@@ -167,15 +167,19 @@ func (r *run) step(ctx context.Context, s Step) error {
 func again(ctx context.Context, within time.Duration, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("%s are over", within))
 	defer cancel()
+	var last error // of a try that was not cut short
 	for {
 		err := try(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
-			return fmt.Errorf("%w, and still: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w, and still: %w", context.Cause(ctx), last)
 		}
 	}
 }

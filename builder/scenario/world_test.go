@@ -19,33 +19,50 @@ import (
 	"github.com/prose-im/prose-image/builder/host"
 )
 
-// The tests of the world run in a namespace of their own: this binary runs
-// itself there, with the directory of the tools in envInside.
-const envInside = "SCENARIO_TEST_TOOLS"
+// Tests that need a network of their own run themselves again in one.
+const envInside = "SCENARIO_TEST_NETWORK"
 
-func TestWorld(t *testing.T) {
-	if tools := os.Getenv(envInside); tools != "" {
-		insideWorld(t, tools)
-		return
-	}
-	tools := t.TempDir()
-	build := exec.Command("go", "build", "-modfile=../../testdata/tools/go.mod", "-o", tools+"/",
-		"github.com/letsencrypt/pebble/v2/cmd/pebble", "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building Pebble: %v\n%s", err, out)
+// inNetwork reports whether this is a network of the test's own; if not, it has
+// run the test in one.
+func inNetwork(t *testing.T, env ...string) bool {
+	t.Helper()
+	if os.Getenv(envInside) != "" {
+		if devices, err := net.Interfaces(); err != nil || len(devices) != 1 {
+			t.Fatalf("this is no network of our own: %v, %v", devices, err)
+		}
+		return true
 	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := LookTools(tools); err != nil {
-		t.Error(err)
-	}
 	out, err := host.Output(t.Context(), host.Command{
-		Args: []string{self, "-test.run", "^TestWorld$", "-test.v", "-test.timeout", "2m"}, Env: []string{envInside + "=" + tools}, Network: true, Tied: true,
+		Args: []string{self, "-test.run", "^" + t.Name() + "$", "-test.v", "-test.timeout", "5m"}, Env: append(env, envInside+"=1"), Network: true, Tied: true,
 	})
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestWorld") {
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// envTools is the directory of the tools, for the test in the network.
+const envTools = "SCENARIO_TEST_TOOLS"
+
+func TestWorld(t *testing.T) {
+	tools := os.Getenv(envTools)
+	if tools == "" {
+		tools = t.TempDir()
+		build := exec.Command("go", "build", "-modfile=../../testdata/tools/go.mod", "-o", tools+"/",
+			"github.com/letsencrypt/pebble/v2/cmd/pebble", "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("building Pebble: %v\n%s", err, out)
+		}
+		if err := LookTools(tools); err != nil {
+			t.Error(err)
+		}
+	}
+	if inNetwork(t, envTools+"="+tools) {
+		insideWorld(t, tools)
 	}
 }
 
@@ -65,9 +82,6 @@ func resolve(ctx context.Context, name string) ([]string, error) {
 func insideWorld(t *testing.T, tools string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if devices, err := net.Interfaces(); err != nil || len(devices) != 1 {
-		t.Fatalf("this is no network of our own: %v, %v", devices, err)
-	}
 	if err := network(ctx); err != nil {
 		t.Fatal(err)
 	}
