@@ -27,6 +27,7 @@ const user = "debian"
 type machine struct {
 	options boot.Options
 	key     *boot.Key
+	keyFile string
 	vm      *boot.VM
 	shell   *boot.Shell // nil: nobody is logged in
 	on      time.Time   // when it was first switched on
@@ -38,6 +39,10 @@ func newMachine(s *Scenario, firmware boot.Firmware, accel boot.Accel, image, di
 	var err error
 	if m.key, err = boot.NewKey(); err != nil {
 		return nil, err
+	}
+	m.keyFile = filepath.Join(logs, "key")
+	if err := os.WriteFile(m.keyFile, m.key.Private(), 0o600); err != nil {
+		return nil, fmt.Errorf("keeping the key of the machine: %w", err)
 	}
 	content, err := seedOf(s, m.key.Authorized(), replace)
 	if err != nil {

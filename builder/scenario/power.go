@@ -68,7 +68,7 @@ func doOn(ctx context.Context, r *run, _ []string) error {
 		return errors.New("the machine is on")
 	}
 	// It outlives the step.
-	if err := r.machine.start(r.world.ctx); err != nil {
+	if err := r.machine.start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	return login.do(ctx, r, nil)

@@ -36,7 +36,7 @@ type Config struct {
 type Kept struct {
 	Domain string
 	User   string      // whom Key lets in over SSH
-	Key    []byte      // as ssh(1) reads it
+	Key    string      // file, as ssh(1) reads it
 	CA     string      // PEM of the root of its certificates
 	Ports  map[int]int // ports of the machine, and the caller's that lead there
 }
@@ -98,7 +98,8 @@ func Run(ctx context.Context, c Config, s *Scenario, firmware boot.Firmware) (re
 		return result, err
 	}
 	defer r.machine.close()
-	if err := r.machine.start(ctx); err != nil {
+	// Its power is cut by us, after its journal was asked for, and not by ctx.
+	if err := r.machine.start(context.WithoutCancel(ctx)); err != nil {
 		return result, err
 	}
 	r.steps(ctx, &result)
@@ -107,7 +108,7 @@ func Run(ctx context.Context, c Config, s *Scenario, firmware boot.Firmware) (re
 		err = r.machine.keepLogs(context.WithoutCancel(ctx), logs)
 	}
 	if c.Keep != nil && ctx.Err() == nil {
-		kept := Kept{Domain: s.Domain, User: user, Key: r.machine.key.Private(), CA: r.world.authority.root, Ports: map[int]int{}}
+		kept := Kept{Domain: s.Domain, User: user, Key: r.machine.keyFile, CA: r.world.authority.root, Ports: map[int]int{}}
 		for port, l := range c.Ways {
 			kept.Ports[port] = l.Addr().(*net.TCPAddr).Port
 			go forward(l, net.JoinHostPort(Address, strconv.Itoa(port)))

@@ -286,15 +286,11 @@ func keep(ctx context.Context, t *term, k scenario.Kept, logs string) {
 	if err := os.WriteFile(ca, []byte(k.CA), 0o644); err != nil {
 		t.notef("writing the authority's certificate: %v", err)
 	}
-	key := filepath.Join(logs, "key")
-	if err := os.WriteFile(key, k.Key, 0o600); err != nil {
-		t.notef("writing the key: %v", err)
-	}
 	t.notef(`the machine goes on; Ctrl-C ends it
     ssh -i %s -p %d -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no %s@127.0.0.1
     curl --cacert %s --connect-to ::127.0.0.1:%d https://prose.%s/
     XMPP (STARTTLS) is 127.0.0.1:%d, HTTP is 127.0.0.1:%d`,
-		key, k.Ports[22], k.User, ca, k.Ports[443], k.Domain, k.Ports[5222], k.Ports[80])
+		k.Key, k.Ports[22], k.User, ca, k.Ports[443], k.Domain, k.Ports[5222], k.Ports[80])
 	ended := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, t.in)
