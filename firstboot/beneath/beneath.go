@@ -53,7 +53,8 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 }
 
 // Mkdir makes a directory below d with mode and owner. One that is there is
-// opened as it is, and gets mode and owner when they differ.
+// opened as it is, and gets mode and owner when they differ. A link in its place
+// is replaced.
 func (d *Dir) Mkdir(name string, mode fs.FileMode, owner Owner) (*Dir, error) {
 	fail := func(err error) (*Dir, error) { return nil, fmt.Errorf("making directory %s: %w", d.join(name), err) }
 	parent, base, err := d.parent(name)
@@ -66,6 +67,16 @@ func (d *Dir) Mkdir(name string, mode fs.FileMode, owner Owner) (*Dir, error) {
 		return fail(made)
 	}
 	f, err := open(int(parent.Fd()), base, unix.O_RDONLY|unix.O_DIRECTORY, 0, below)
+	if err != nil && isLink(parent, base) {
+		// The link itself goes, wherever it leads. Once: whoever puts one there
+		// again at once gets an error.
+		if err = unix.Unlinkat(int(parent.Fd()), base, 0); err == nil {
+			if made = unix.Mkdirat(int(parent.Fd()), base, 0o700); made != nil {
+				return fail(made)
+			}
+			f, err = open(int(parent.Fd()), base, unix.O_RDONLY|unix.O_DIRECTORY, 0, below)
+		}
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -80,6 +91,11 @@ func (d *Dir) Mkdir(name string, mode fs.FileMode, owner Owner) (*Dir, error) {
 		}
 	}
 	return &Dir{f, d.join(name)}, nil
+}
+
+func isLink(parent *os.File, base string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(int(parent.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
 }
 
 // WriteFile makes the file at name have this content, mode and owner, and

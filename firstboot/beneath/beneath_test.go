@@ -192,10 +192,6 @@ func TestPlants(t *testing.T) {
 			if b, err := h.dir.ReadFile("x", 1<<20, 1001); err == nil {
 				t.Errorf("ReadFile got %q", b)
 			}
-			if d, err := h.dir.Mkdir("x", 0o777, prose); err == nil {
-				d.Close()
-				t.Error("Mkdir went through")
-			}
 			if d, err := h.dir.Sub("x"); err == nil {
 				d.Close()
 				t.Error("Sub went through")
@@ -235,6 +231,32 @@ func TestPlants(t *testing.T) {
 			h.check("removing")
 		})
 	}
+}
+
+// A link where a directory should be goes, and what it leads to stays. Anything
+// else is left alone.
+func TestMkdirInThePlaceOfAPlant(t *testing.T) {
+	for _, target := range []string{"shadow", "new", "sub", "."} {
+		h := newHouse(t)
+		path := filepath.Join(h.in, "x")
+		must(t, os.Symlink(filepath.Join(h.out, target), path))
+		d, err := h.dir.Mkdir("x", 0o750, prose)
+		must(t, err)
+		_, err = d.WriteFile("key", []byte("ours"), 0o600, prose)
+		must(t, err)
+		d.Close()
+		if st := stat(t, path); st.Mode != unix.S_IFDIR|0o750 || st.Uid != 1001 {
+			t.Errorf("%s: %o %d", target, st.Mode, st.Uid)
+		}
+		h.check("making a directory")
+	}
+	h := newHouse(t)
+	must(t, os.Link(filepath.Join(h.out, "shadow"), filepath.Join(h.in, "x")))
+	if d, err := h.dir.Mkdir("x", 0o777, prose); err == nil {
+		d.Close()
+		t.Error("a file was taken for a directory")
+	}
+	h.check("making a directory")
 }
 
 func TestDirectoryInTheWay(t *testing.T) {
