@@ -56,10 +56,8 @@ func newAuthority(w *world) (*authority, error) {
 		"certificate": chainFile, "privateKey": keyFile,
 		"httpPort": 80, "tlsPort": 443, "keyAlgorithm": "ecdsa",
 		"retryAfter": map[string]int{"authz": 1, "order": 1},
-		"profiles": map[string]any{
-			"default":    map[string]any{"description": "ninety days", "validityPeriod": 90 * 86400},
-			"shortlived": map[string]any{"description": "six days", "validityPeriod": 6 * 86400},
-		},
+		// One: of more, Pebble draws one by lot for who asks for none.
+		"profiles": map[string]any{"default": map[string]any{"description": "ninety days", "validityPeriod": 90 * 86400}},
 	}})
 	if err != nil {
 		return fail(err)

@@ -83,8 +83,9 @@ func seedOf(s *Scenario, key string, replace *strings.Replacer) (seed.Seed, erro
 		return seed.Seed{}, fmt.Errorf("writing metadata: %w", err)
 	}
 	// cloud-init takes the key for the name in networkd's [Match], and knows no
-	// match by name.
-	network := fmt.Sprintf("version: 2\nethernets:\n  \"en*\":\n    dhcp4: true\n    dhcp4-overrides: {use-dns: false}\n    nameservers: {addresses: [%s]}\n", guestNameserver)
+	// match by name. QEMU's IPv6 is site-local and leads nowhere: without its
+	// announcements the machine is one with IPv4 only.
+	network := fmt.Sprintf("version: 2\nethernets:\n  \"en*\":\n    dhcp4: true\n    dhcp4-overrides: {use-dns: false}\n    accept-ra: false\n    nameservers: {addresses: [%s]}\n", guestNameserver)
 	return seed.Seed{UserData: []byte(text), MetaData: meta, NetworkConfig: []byte(network)}, nil
 }
 
