@@ -63,8 +63,8 @@ func TestSeed(t *testing.T) {
 		if string(have) != string(want) {
 			t.Errorf("%s: settings\n%s\nwant\n%s", tt.name, have, want)
 		}
-		if len(s.Settings) > 0 && s.Settings["acme"] == nil && tt.name != "settings" {
-			t.Errorf("%s: the scenario itself was changed", tt.name)
+		if acme, ok := s.Settings["acme"].(map[string]any); ok && tt.name == "contact only" && len(acme) != 1 {
+			t.Errorf("%s: the scenario itself was changed: %v", tt.name, acme)
 		}
 	}
 }

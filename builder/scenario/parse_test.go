@@ -28,12 +28,12 @@ func TestWords(t *testing.T) {
 		{`'' ""`, []string{"", ""}, ""},
 		{`a'b'"c"d`, []string{"abcd"}, ""},
 		{`'\' "\\\"\n"`, []string{`\`, `\"\n`}, ""},
-		{`a\ b \'`, []string{"a b", "'"}, ""},
 		{"'two\nlines'", []string{"two\nlines"}, ""},
 		{"é ü", []string{"é", "ü"}, ""},
 		{`"`, nil, "a quote is not closed"},
 		{`it's`, nil, "a quote is not closed"},
-		{`a\`, nil, "a backslash ends the line"},
+		{`a\b`, nil, "a backslash outside quotes: put the word in quotes"},
+		{`"a\`, nil, "a quote is not closed"},
 	}
 	for _, tt := range tests {
 		got, err := words(tt.line)

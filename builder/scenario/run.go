@@ -25,6 +25,7 @@ type Config struct {
 	Accel boot.Accel // see [boot.Probe]
 	Out   io.Writer  // gets what steps print
 	Live  func(Case) // is told each step when it is over; may be nil
+	GoOn  bool       // do the steps after one that failed, too
 	// Ways lead from listeners of the caller to ports of the machine. They are
 	// used when Keep is set: it is called after the last step, with the machine
 	// running, and what is around it ends when it returns.
@@ -130,7 +131,7 @@ var login = Command{Name: "log in", do: func(ctx context.Context, r *run, _ []st
 func (r *run) steps(ctx context.Context, result *Result) {
 	all := append([]Step{{Line: "log in", Command: &login}}, r.Steps...)
 	for i, s := range all {
-		c := Case{Number: i, Line: s.Line, Scenario: r.Name, Firmware: result.Firmware, Skipped: result.Failed()}
+		c := Case{Number: i, Line: s.Line, Scenario: r.Name, Firmware: result.Firmware, Skipped: result.Failed() && (!r.config.GoOn || result.Cases[0].Reason != "")}
 		if !c.Skipped {
 			start := time.Now()
 			err := r.step(ctx, s)

@@ -6,8 +6,8 @@ import (
 )
 
 // words splits a line as a POSIX shell splits one without expansions: at white
-// space; single quotes keep everything, double quotes everything but \" and \\;
-// outside quotes a backslash keeps what follows.
+// space; single quotes keep everything, double quotes everything but \" and \\.
+// Outside quotes there is no backslash.
 func words(line string) ([]string, error) {
 	var all []string
 	var b strings.Builder
@@ -35,12 +35,9 @@ func words(line string) ([]string, error) {
 		case r == '\'' || r == '"':
 			in, any = r, true
 		case r == '\\':
-			if i+1 == len(runes) {
-				return nil, errors.New("a backslash ends the line")
-			}
-			i++
-			b.WriteRune(runes[i])
-			any = true
+			// A shell would drop it, and the regular expression that it was
+			// written for would be another one.
+			return nil, errors.New("a backslash outside quotes: put the word in quotes")
 		case r == ' ' || r == '\t' || r == '\n':
 			if any {
 				all = append(all, b.String())

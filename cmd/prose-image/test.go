@@ -42,6 +42,7 @@ Steps:
 		f.StringVar(&c.logs, "logs", "out/test", "directory that keeps console, journal and the like of what failed")
 		f.StringVar(&c.tools, "tools", "", "directory of pebble and pebble-challtestsrv; the program's own unless given")
 		f.BoolVar(&c.keep, "keep", false, "leave the last machine running after its steps, until Ctrl-C or the end of standard input")
+		f.BoolVar(&c.goOn, "go-on", false, "do the steps after one that failed, too")
 		f.BoolVar(&c.inside, "inside", false, "")
 		_ = f.MarkHidden("inside")
 		return func(ctx context.Context, t *term, args []string) error {
@@ -62,7 +63,7 @@ Steps:
 type testConfig struct {
 	image, firmware, junit, json, logs, tools string
 	scenarios                                 []string
-	keep                                      bool
+	keep, goOn                                bool
 	inside                                    bool // in the namespace
 }
 
@@ -136,6 +137,9 @@ func (c *testConfig) isolate(ctx context.Context, t *term) error {
 		}
 	}
 	command := host.Command{Stdout: t.out, Stderr: t.err, Network: true, Tied: true}
+	if c.goOn {
+		args = append(args, "--go-on")
+	}
 	if c.keep {
 		args = append(args, "--keep")
 		for range ways {
@@ -187,7 +191,7 @@ func (c *testConfig) run(ctx context.Context, t *term, all []*scenario.Scenario)
 	if why != "" {
 		t.notef("no KVM (%s): emulated, many times slower", why)
 	}
-	config := scenario.Config{Image: c.image, Tools: c.tools, Logs: c.logs, Accel: accel, Out: t.out, Live: func(k scenario.Case) { showCase(t, k) }}
+	config := scenario.Config{Image: c.image, Tools: c.tools, Logs: c.logs, Accel: accel, Out: t.out, GoOn: c.goOn, Live: func(k scenario.Case) { showCase(t, k) }}
 	var results []scenario.Result
 	var failed error
 	for i, s := range all {
