@@ -265,7 +265,8 @@ func doWebsocket(ctx context.Context, r *run, args []string) error {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
 	}
-	s, err := websocket.NewClient(ctx, "https://"+host+"/", "wss://"+host+"/websocket", address, conn,
+	// The library takes the scheme of the origin for that of the connection.
+	s, err := websocket.NewClient(ctx, "wss://"+host+"/", "wss://"+host+"/websocket", address, conn,
 		xmpp.SASL("", password, sasl.ScramSha1), xmpp.BindResource())
 	if err != nil {
 		return fmt.Errorf("logging in over the websocket: %w", err)
