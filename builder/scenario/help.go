@@ -74,7 +74,7 @@ finds a name server and a certificate authority (Pebble), at 169.254.169.254 a m
 	b.WriteString(`
 ## Steps
 
-A step is a line of words as a shell splits them: quotes keep words together. ` + "`within TIME`" + ` before a command tries it again until it passes,
+A step is a line of words as a shell splits them: quotes keep words together, and a backslash belongs in quotes. ` + "`within TIME`" + ` before a command tries it again until it passes,
 for so long with KVM and four times as long without. These stand for values: ` + "`{domain}`, `{address}` (the machine's), `{elsewhere}` (another\nmachine's), `{acme.directory}`, `{acme.ca}`, `{acme.ca.quoted}` (on one line, in quotes)" + `, and what ` + "`save`" + ` has kept.
 
 | command | meaning |

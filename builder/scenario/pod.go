@@ -47,7 +47,7 @@ func doAnswers(ctx context.Context, r *run, _ []string) error {
 	if err := json.Unmarshal([]byte(out), &v); err != nil || len(v["api"].Version+v["api"].Tag) == 0 || len(v["server"].Version+v["server"].Tag) == 0 {
 		return fmt.Errorf("/api/pod/version lacks a version: %s", clip(out))
 	}
-	if out, err = r.machine.root(ctx, "curl --silent --show-error --max-time 20 --fail --output /dev/null http://127.0.0.1:8080/"); err != nil {
+	if _, err = r.machine.root(ctx, "curl --silent --show-error --max-time 20 --fail --output /dev/null http://127.0.0.1:8080/"); err != nil {
 		return err
 	}
 	_, err = r.outside.startTLS(ctx, r.Domain, r.outside.trust(r.Domain))
