@@ -127,7 +127,9 @@ func TestOutside(t *testing.T) {
 		}
 		fmt.Fprintf(w, "%s %s %s %s", r.Method, r.Header.Get("Content-Type"), body, cookie)
 	})
-	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://else.example/", http.StatusMovedPermanently) })
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "https://else.example/", http.StatusMovedPermanently)
+	})
 	plain, https := &http.Server{Handler: mux}, &http.Server{Handler: mux, TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}
 	go plain.Serve(listen(t, "80"))
 	go https.ServeTLS(listen(t, "443"), "", "")
