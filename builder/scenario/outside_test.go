@@ -145,7 +145,7 @@ func TestOutside(t *testing.T) {
 	r.replace = replacer(s, "")
 	r.outside.cookies = []*http.Cookie{{Name: "claim", Value: "mine"}}
 	for _, line := range []string{
-		`http 200 GET https://prose.{domain}/ header X-Host ^prose\.chat\.example$ body ^GET`,
+		`http 200 GET https://prose.{domain}/ header X-Host "^prose\.chat\.example$" body ^GET`,
 		`http 200 PUT https://{domain}/ send '{"a":1}' claimed body "^PUT application/json {.a.:1} mine$"`,
 		`http 301 GET http://{domain}/moved`,
 		`redirects http://{domain}/moved https://else.example/`,
