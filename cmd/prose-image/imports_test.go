@@ -19,6 +19,7 @@ var arrows = map[string][]string{
 	"builder": {"builder/debian", "builder/disk", "builder/dockerstore", "builder/format", "builder/layer", "builder/output",
 		"builder/progress", "builder/recipe", "builder/tree", "overlays"},
 	"builder/boot":          {"builder/host"},
+	"builder/catalog":       {"builder/output", "builder/publish"},
 	"builder/debian":        {"builder/host", "builder/layer"},
 	"builder/disk":          {"builder/disk/ext4", "builder/disk/fat", "builder/output", "builder/tree"},
 	"builder/disk/ext4":     {"builder/layer", "builder/tree"},
@@ -55,7 +56,7 @@ var tests = []string{"builder/dockerstore/dockerdtest", "builder/dockerstore/ima
 
 func list(t *testing.T, format string, packages ...string) []string {
 	t.Helper()
-	out, err := exec.Command("go", append([]string{"list", "-f", format}, packages...)...).Output()
+	out, err := exec.Command("go", append([]string{"list", "-tags", "libsqlite3", "-f", format}, packages...)...).Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
