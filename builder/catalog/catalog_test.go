@@ -436,7 +436,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal("this test must run as root: it mounts a small file system")
 	}
 	small := t.TempDir()
-	if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=12m"); err != nil {
+	if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=9m"); err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(small, unix.MNT_DETACH)
@@ -445,7 +445,7 @@ func TestFullDisk(t *testing.T) {
 	record(t, c, bakeOf("a", "/out"))
 	n := 0
 	var full *output.NoSpaceError
-	for ; n < 500; n++ {
+	for ; n < 5000; n++ {
 		if err := c.Record(t.Context(), bakeOf("b", "/out", "raw")); errors.As(err, &full) {
 			break
 		} else if err != nil {
