@@ -44,7 +44,10 @@ type Result struct {
 	Version   string     `json:"version"`
 	Arch      string     `json:"arch"`
 	Release   string     `json:"release"`
-	Date      time.Time  `json:"date"` // of the lock
+	Recipe    string     `json:"recipe"` // sha256 of the file
+	Lock      string     `json:"lock"`   // sha256 of what it says
+	Tool      string     `json:"tool"`   // version of the program
+	Date      time.Time  `json:"date"`   // of the lock
 	Layers    []Made     `json:"layers"`
 	Artifacts []Artifact `json:"artifacts"`
 }
@@ -143,7 +146,10 @@ func Bake(ctx context.Context, c Config) (*Result, error) {
 	}
 
 	// 4. For each platform its own layers, the disk, the artifacts.
-	result := &Result{Schema: 1, Name: plan.Name, Version: plan.Version, Arch: plan.Arch, Release: plan.Release.String(), Date: plan.Epoch}
+	result := &Result{Schema: 1, Name: plan.Name, Version: plan.Version, Arch: plan.Arch, Release: plan.Release.String(), Tool: ToolVersion(), Date: plan.Epoch}
+	if result.Recipe, result.Lock, err = in.sums(c.Recipe); err != nil {
+		return nil, err
+	}
 	old := readManifest(c.Out)
 	for i, d := range plan.Disks {
 		own, err := b.branch(i == len(plan.Disks)-1)

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"crypto/sha256"
 	"debug/buildinfo"
 	"errors"
 	"fmt"
@@ -54,6 +55,16 @@ func load(ctx context.Context, c *Config) (*Inputs, error) {
 	}
 	in.Engine, err = in.Lock.engine()
 	return in, err
+}
+
+// sums are the digests of the recipe's file and of the lock.
+func (in *Inputs) sums(path string) (recipe, lock string, err error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", "", fmt.Errorf("reading recipe: %w", err)
+	}
+	l, err := in.Lock.Sum()
+	return fmt.Sprintf("%x", sha256.Sum256(b)), fmt.Sprintf("%x", l), err
 }
 
 // loadInputs reads all that lies on this machine, without the lock.

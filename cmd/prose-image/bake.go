@@ -20,7 +20,7 @@ var bakeVerb = verb{
 	long: `
 Makes the artifacts of a recipe and prints their paths. What an earlier bake
 left in the cache is used again. The first bake of a recipe writes its lock;
-later ones obey it.
+later ones obey it. The catalog keeps a record of each bake.
 
 An interrupted bake leaves no artifact behind.
 `,
@@ -29,7 +29,8 @@ An interrupted bake leaves no artifact behind.
 		formats := f.StringArray("format", nil, "format of an artifact, instead of the recipe's; may be repeated: "+strings.Join(recipe.Formats, ", "))
 		asJSON := f.Bool("json", false, "print progress and the manifest as JSON")
 		c := configFlags(f)
-		return func(ctx context.Context, t *term, args []string) error {
+		dir := catalogFlag(f)
+		return func(ctx context.Context, t *term, args []string) (err error) {
 			for _, name := range *formats {
 				if !slices.Contains(recipe.Formats, name) {
 					return &usageError{"bake", fmt.Errorf("--format %q is not one of %s", name, strings.Join(recipe.Formats, ", "))}
@@ -39,6 +40,11 @@ An interrupted bake leaves no artifact behind.
 			if len(*formats) > 0 {
 				c.Formats = slices.Compact(slices.Sorted(slices.Values(*formats)))
 			}
+			record, err := builder.NewRecorder(ctx, *dir)
+			if err != nil {
+				return err
+			}
+			defer record.Close()
 			c.Progress = t.progress(*asJSON)
 			r, err := builder.Bake(ctx, *c)
 			if err != nil {
@@ -46,12 +52,20 @@ An interrupted bake leaves no artifact behind.
 			}
 			t.stopProgress()
 			if *asJSON {
-				return json.NewEncoder(t.out).Encode(r)
+				err = json.NewEncoder(t.out).Encode(r)
 			}
 			for _, a := range r.Artifacts {
-				t.printf("%s\n", filepath.Join(*out, a.File))
+				if !*asJSON {
+					t.printf("%s\n", filepath.Join(*out, a.File))
+				}
 			}
-			return nil
+			if failed := record.Record(ctx, *out, r); failed != nil && *dir == "" {
+				// The image is there, and nobody asked for this catalog.
+				t.warningf("%v", failed)
+			} else if failed != nil {
+				return failed
+			}
+			return err
 		}
 	},
 }

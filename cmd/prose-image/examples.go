@@ -46,6 +46,22 @@ var examples = map[string]string{
   first-boot   bios         63.0 s  ok      status ready
   …
 `,
+	"catalog ls": `  $ prose-image catalog ls
+  release           name   version  arch   baked                 artifacts  channels
+  0123456789abcdef  prose  0        amd64  2026-11-28T09:15:44Z  2          stable
+`,
+	"catalog show": `  $ prose-image catalog show stable
+  release    0123456789abcdef…
+  image      prose 0 for amd64
+  channels   stable
+  …
+`,
+	"catalog channel": `  $ prose-image catalog channel stable 0123456
+  stable  0123456789abcdef  2026-11-28T09:20:11Z
+`,
+	"catalog gc": `  $ prose-image catalog gc --keep 3 --dry-run
+  fedcba9876543210  prose 0 for amd64: its files are gone
+`,
 	"version": `  $ prose-image version
   prose-image v1.0.0 go1.26.8 linux/amd64
 `,

@@ -13,10 +13,10 @@ const module = "github.com/prose-im/prose-image/"
 // arrows is the house: which of our packages each may import. A package that is
 // not here is a mistake, and so is a room that nobody uses.
 var arrows = map[string][]string{
-	"cmd/prose-image":         {"builder", "builder/boot", "builder/debian", "builder/host", "builder/progress", "builder/recipe", "builder/scenario", "cloudinit", "cloudinit/seed"},
+	"cmd/prose-image":         {"builder", "builder/boot", "builder/catalog", "builder/debian", "builder/host", "builder/progress", "builder/recipe", "builder/scenario", "cloudinit", "cloudinit/seed"},
 	"cmd/prose-firstboot":     {"firstboot"},
 	"cmd/packer-plugin-prose": {"builder"},
-	"builder": {"builder/debian", "builder/disk", "builder/dockerstore", "builder/format", "builder/layer", "builder/output",
+	"builder": {"builder/catalog", "builder/debian", "builder/disk", "builder/dockerstore", "builder/format", "builder/layer", "builder/output",
 		"builder/progress", "builder/recipe", "builder/tree", "overlays"},
 	"builder/boot":          {"builder/host"},
 	"builder/catalog":       {"builder/output", "builder/publish"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"flag"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/prose-im/prose-image/builder"
+	"github.com/prose-im/prose-image/builder/catalog"
 	"github.com/prose-im/prose-image/builder/format"
 	"github.com/prose-im/prose-image/builder/recipe"
 )
@@ -26,11 +28,39 @@ import (
 var update = flag.Bool("update", false, "rewrite what scripts expect of outputs")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"prose-image": func() {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-		defer stop()
-		os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-	}})
+	testscript.Main(m, map[string]func(){
+		"prose-image": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+			defer stop()
+			os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		},
+		"record": func() {
+			if err := record(os.Args[1], os.Args[2], os.Args[3:]); err != nil {
+				fmt.Fprintln(os.Stderr, "error:", err)
+				os.Exit(1)
+			}
+		},
+	})
+}
+
+// record records a bake of a release, whose artifacts are files, as a bake does
+// at its end.
+func record(dir, release string, files []string) error {
+	r, err := builder.NewRecorder(context.Background(), dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	made := &builder.Result{Name: "prose", Version: "1", Arch: "amd64", Release: release, Recipe: "recipe", Lock: "lock", Tool: "v1.0.0"}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		made.Artifacts = append(made.Artifacts, builder.Artifact{Platform: "generic", Format: strings.TrimPrefix(filepath.Ext(name), "."),
+			File: filepath.Base(name), Size: int64(len(b)), SHA256: fmt.Sprintf("%x", sha256.Sum256(b))})
+	}
+	return r.Record(context.Background(), filepath.Dir(files[0]), made)
 }
 
 // TestScripts runs the program as a person would: one file a theme.
@@ -48,10 +78,18 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
+		Condition: func(name string) (bool, error) {
+			if name != "catalog" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return catalog.Available, nil
+		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("AGENT", agents)
 			e.Setenv("REGISTRY", strings.TrimPrefix(server.URL, "http://"))
 			e.Setenv("NOBODY", closed)
+			e.Setenv("A", strings.Repeat("a", 64))
+			e.Setenv("B", strings.Repeat("b", 64))
 			for name, place := range map[string]string{"unreachable": closed, "absent": e.Getenv("REGISTRY")} {
 				text := fmt.Sprintf("[pod.mirror]\n\"docker.io/proseim\" = %q\n", place+"/proseim")
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name+".toml"), []byte(text), 0o644); err != nil {
@@ -59,6 +97,7 @@ func TestScripts(t *testing.T) {
 				}
 			}
 			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
+			e.Setenv("XDG_DATA_HOME", filepath.Join(e.WorkDir, "data"))
 			return nil
 		},
 	})
@@ -114,7 +153,7 @@ func TestRecipeKnowsTheTables(t *testing.T) {
 func TestEveryVerbHasAnExample(t *testing.T) {
 	for _, v := range verbs {
 		var out, errs strings.Builder
-		if code := run(t.Context(), []string{v.name, "--help"}, strings.NewReader(""), &out, &errs); code != exitDone || errs.Len() > 0 {
+		if code := run(t.Context(), append(strings.Fields(v.name), "--help"), strings.NewReader(""), &out, &errs); code != exitDone || errs.Len() > 0 {
 			t.Errorf("%s --help: exit %d, %s", v.name, code, errs.String())
 		}
 		if !strings.Contains(out.String(), "\nExample:\n  $ prose-image "+v.name) {

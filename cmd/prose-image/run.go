@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -20,7 +21,7 @@ const (
 
 // A verb is one command of the program.
 type verb struct {
-	name    string
+	name    string // one word, or two: those of a group share the first
 	args    string // its arguments, as usage shows them
 	short   string
 	long    string // ends in a worked example
@@ -31,7 +32,8 @@ type verb struct {
 }
 
 // verbs lists the commands in the order of a first use.
-var verbs = []verb{initVerb, checkVerb, planVerb, lockVerb, bakeVerb, seedVerb, bootVerb, testVerb, versionVerb}
+var verbs = []verb{initVerb, checkVerb, planVerb, lockVerb, bakeVerb, seedVerb, bootVerb, testVerb,
+	catalogListVerb, catalogShowVerb, catalogChannelVerb, catalogCleanVerb, versionVerb}
 
 // A usageError is a command line that is not understood.
 type usageError struct {
@@ -75,22 +77,27 @@ func dispatch(ctx context.Context, t *term, args []string) error {
 	switch args[0] {
 	case "help", "--help", "-h":
 		if len(args) > 1 {
-			return dispatch(ctx, t, []string{args[1], "--help"})
+			return dispatch(ctx, t, append(args[1:len(args):len(args)], "--help"))
 		}
 		t.printf("%s", overview())
 		return nil
 	case "--version":
 		args = []string{"version"}
 	}
+	var group []string
 	for _, v := range verbs {
-		if v.name != args[0] {
+		words := strings.Fields(v.name)
+		if words[0] == args[0] {
+			group = append(group, strings.Join(words[1:], " "))
+		}
+		if len(args) < len(words) || !slices.Equal(args[:len(words)], words) {
 			continue
 		}
 		f := pflag.NewFlagSet(v.name, pflag.ContinueOnError)
 		f.SetOutput(io.Discard)
 		f.SortFlags = false
 		work := v.flags(f)
-		if err := f.Parse(args[1:]); err != nil {
+		if err := f.Parse(args[len(words):]); err != nil {
 			if errors.Is(err, pflag.ErrHelp) {
 				t.printf("%s", help(v, f))
 				return nil
@@ -101,6 +108,13 @@ func dispatch(ctx context.Context, t *term, args []string) error {
 			return &usageError{v.name, fmt.Errorf("%s takes %s, not %d arguments", v.name, orNothing(v.args), n)}
 		}
 		return work(ctx, t, f.Args())
+	}
+	if group != nil {
+		if len(args) > 1 && slices.Contains([]string{"help", "--help", "-h"}, args[1]) {
+			t.printf("%s", overview())
+			return nil
+		}
+		return &usageError{err: fmt.Errorf("%s needs one of %s after it", args[0], strings.Join(group, ", "))}
 	}
 	return &usageError{err: fmt.Errorf("unknown command %q", args[0])}
 }
@@ -116,7 +130,7 @@ func overview() string {
 	var b strings.Builder
 	b.WriteString("prose-image bakes ready-to-boot images of a Prose Pod.\n\nUsage: prose-image COMMAND\n\n")
 	for _, v := range verbs {
-		fmt.Fprintf(&b, "  %-8s %s\n", v.name, v.short)
+		fmt.Fprintf(&b, "  %-15s %s\n", v.name, v.short)
 	}
 	b.WriteString("\nprose-image COMMAND --help says more of one.\n\n" + overviewExample)
 	return b.String()

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/prose-im/prose-image/builder"
+	"github.com/prose-im/prose-image/builder/catalog"
 	"github.com/prose-im/prose-image/builder/debian"
 	"github.com/prose-im/prose-image/builder/progress"
 	"github.com/prose-im/prose-image/builder/recipe"
@@ -36,6 +37,10 @@ func (t *term) printf(format string, args ...any) { fmt.Fprintf(t.out, format, a
 
 // notef tells people something.
 func (t *term) notef(format string, args ...any) { fmt.Fprintf(t.err, format+"\n", args...) }
+
+func (t *term) warningf(format string, args ...any) {
+	fmt.Fprintf(t.err, "warning: "+format+"\n", args...)
+}
 
 func (t *term) errorf(format string, args ...any) { fmt.Fprintf(t.err, "error: "+format+"\n", args...) }
 
@@ -96,9 +101,13 @@ func exitCode(err error) int {
 		owned   *builder.OwnedError
 		unknown *debian.UnknownPackageError
 		input   *inputError
+		release *catalog.UnknownReleaseError
+		channel *catalog.UnknownChannelError
+		name    *catalog.ChannelNameError
 	)
 	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.As(err, &bundle) || errors.As(err, &stale) ||
-		errors.As(err, &owned) || errors.As(err, &unknown) || errors.As(err, &input) {
+		errors.As(err, &owned) || errors.As(err, &unknown) || errors.As(err, &input) ||
+		errors.As(err, &release) || errors.As(err, &channel) || errors.As(err, &name) {
 		return exitUsage
 	}
 	return exitFailed
