@@ -78,6 +78,11 @@ func bench() error {
 		row{"disk written and synced, against cp --reflink=never and sync of the same file",
 			fmt.Sprintf("%.2f s / %.2f s = %.2f", raw.write, copied.seconds, raw.write/copied.seconds), "at most 1.5"},
 		row{"peak memory of the process, raw and qcow2", fmt.Sprintf("%.0f MiB, %.0f MiB", raw.memory, qcow2.memory), "at most 256 MiB"})
+	kept, err := b.catalog()
+	if err != nil {
+		return err
+	}
+	rows = append(rows, kept)
 	for _, arch := range []string{"amd64", "arm64"} {
 		info, err := os.Stat("bin/prose-firstboot-linux-" + arch)
 		if err != nil {
