@@ -342,7 +342,8 @@ func TestNobodyElseCanConnect(t *testing.T) {
 	}
 }
 
-// What bakes start sees broken pipes as it would without us.
+// go-dqlite has this process ignore SIGPIPE. What bakes start, such as Debian's
+// maintainer scripts, must see broken pipes as always: Go resets it for them.
 func TestChildrenGetSIGPIPE(t *testing.T) {
 	out, err := exec.Command("grep", "SigIgn", "/proc/self/status").Output()
 	if err != nil || string(out) != "SigIgn:\t0000000000000000\n" {

@@ -11,10 +11,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/canonical/go-dqlite"
@@ -56,17 +54,6 @@ const (
 // A process that starts the node reads the log since the last snapshot, so a
 // short log opens fast. dqlite wants Trailing to be Threshold or more.
 var snapshots = dqlite.SnapshotParams{Threshold: 64, Trailing: 64}
-
-func init() {
-	// go-dqlite has the process ignore SIGPIPE, and what a process ignores its
-	// children ignore too: Debian's maintainer scripts would see errors in the
-	// place of a signal. Go's handler, which is not inherited, comes back when
-	// Go is made to forget and install it; the library's threads are as safe.
-	signal.Ignore(syscall.SIGPIPE)
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGPIPE)
-	signal.Stop(c)
-}
 
 // open connects to the catalog of dir when it is used first.
 func open(dir string) (*place, *sql.DB, error) {
@@ -145,9 +132,6 @@ func (p *place) socketAddress() string { return fmt.Sprintf("/proc/self/fd/%d/so
 // dial connects to the node, which it starts if nobody does.
 func (p *place) dial(ctx context.Context) (net.Conn, error) {
 	for {
-		if broken := p.failure(); broken != nil {
-			return nil, broken
-		}
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", p.socketAddress())
 		if err == nil {
 			return conn, nil
@@ -172,8 +156,8 @@ func (p *place) dial(ctx context.Context) (net.Conn, error) {
 func (p *place) start() (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.node != nil {
-		return false, nil
+	if p.closed || p.node != nil || p.broken != nil {
+		return false, p.broken
 	}
 	lock, err := os.OpenFile(p.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
