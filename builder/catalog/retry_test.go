@@ -27,6 +27,7 @@ func TestWritersTakeTurns(t *testing.T) {
 		select {
 		case err := <-waiting:
 			t.Errorf("the other did not wait: %v", err)
+			waiting <- nil
 		case <-time.After(100 * time.Millisecond):
 		}
 		_, err := conn.ExecContext(ctx, "INSERT INTO leases VALUES ('first', 7, '', 0)")
