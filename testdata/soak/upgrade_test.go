@@ -74,10 +74,6 @@ func TestUpgrade(t *testing.T) {
 	t.Run("before", func(t *testing.T) {
 		m := boottest.BootWith(t, key, o)
 		before = m.Root(t, boot.Command, "uname -r")
-		m.Root(t, boot.ToReady, `
-printf '[server]\ndomain = "chat.example"\n' > /etc/prose/prose.toml
-chown 1001:1001 /etc/prose/prose.toml
-systemctl start prose.service`)
 		podAnswers(t, m)
 		out := m.RootWithin(t, upgrading, fmt.Sprintf(`
 echo 'deb [trusted=yes] %s ./' > /etc/apt/sources.list
@@ -140,7 +136,7 @@ for i in $(seq 60); do
 	sleep 3
 done 2>&1 | tail -n 1
 docker ps -a
-systemctl status --no-pager prose.service || true
+prose-firstboot status || true
 exit 0`)
 	if !strings.Contains(out, `"api"`) || !strings.Contains(out, `"server"`) {
 		t.Errorf("the Pod does not answer:\n%s", out)
