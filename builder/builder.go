@@ -150,7 +150,8 @@ func Bake(ctx context.Context, c Config) (*Result, error) {
 	if result.Recipe, result.Lock, err = in.sums(c.Recipe); err != nil {
 		return nil, err
 	}
-	old := readManifest(c.Out)
+	// What an earlier bake left is of use when it can be read.
+	old, _ := ReadManifest(c.Out)
 	for i, d := range plan.Disks {
 		own, err := b.branch(i == len(plan.Disks)-1)
 		if err != nil {
@@ -338,20 +339,6 @@ func (r *Result) find(out, formatName, key string) *Artifact {
 		}
 	}
 	return nil
-}
-
-// readManifest reads what an earlier bake left; nil when there is nothing of
-// use.
-func readManifest(out string) *Result {
-	b, err := os.ReadFile(filepath.Join(out, ManifestName))
-	if err != nil {
-		return nil
-	}
-	r := &Result{}
-	if json.Unmarshal(b, r) != nil || r.Schema != 1 {
-		return nil
-	}
-	return r
 }
 
 func writeManifest(out string, r *Result) error {

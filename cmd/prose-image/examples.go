@@ -62,6 +62,15 @@ var examples = map[string]string{
 	"catalog gc": `  $ prose-image catalog gc --keep 3 --dry-run
   fedcba9876543210  prose 0 for amd64: its files are gone
 `,
+	"publish": `  $ prose-image publish out file:///srv/images --version 1.2.0
+  upload   prose-1.2.0-generic-amd64.qcow2 1.3 s
+  …
+  file:///srv/images prose 1.2.0
+    /srv/images/prose/1.2.0/prose-1.2.0-generic-amd64.qcow2
+`,
+	"sweep": `  $ prose-image sweep file:///srv/images --dry-run
+  .prose-publish/0123456789abcdef0123456789abcdef  files that were not published yet, from 2026-11-26T10:15:44Z
+`,
 	"version": `  $ prose-image version
   prose-image v1.0.0 go1.26.8 linux/amd64
 `,

@@ -13,11 +13,11 @@ const module = "github.com/prose-im/prose-image/"
 // arrows is the house: which of our packages each may import. A package that is
 // not here is a mistake, and so is a room that nobody uses.
 var arrows = map[string][]string{
-	"cmd/prose-image":         {"builder", "builder/boot", "builder/catalog", "builder/debian", "builder/host", "builder/progress", "builder/recipe", "builder/scenario", "cloudinit", "cloudinit/seed"},
+	"cmd/prose-image":         {"builder", "builder/boot", "builder/catalog", "builder/debian", "builder/host", "builder/progress", "builder/publish", "builder/recipe", "builder/scenario", "cloudinit", "cloudinit/seed"},
 	"cmd/prose-firstboot":     {"firstboot"},
 	"cmd/packer-plugin-prose": {"builder"},
 	"builder": {"builder/catalog", "builder/debian", "builder/disk", "builder/dockerstore", "builder/format", "builder/layer", "builder/output",
-		"builder/progress", "builder/recipe", "builder/tree", "overlays"},
+		"builder/progress", "builder/publish", "builder/recipe", "builder/tree", "overlays"},
 	"builder/boot":          {"builder/host"},
 	"builder/catalog":       {"builder/output", "builder/publish"},
 	"builder/debian":        {"builder/host", "builder/layer"},
@@ -30,7 +30,7 @@ var arrows = map[string][]string{
 	"builder/layer":         {},
 	"builder/output":        {},
 	"builder/progress":      {},
-	"builder/publish":       {},
+	"builder/publish":       {"builder/output", "builder/progress"},
 	"builder/recipe":        {},
 	"builder/scenario":      {"builder/boot", "builder/host", "builder/recipe", "cloudinit", "cloudinit/seed"},
 	"builder/tree":          {"builder/layer"},
@@ -52,7 +52,7 @@ var arrows = map[string][]string{
 }
 
 // tests are packages that hold tests and what only they need.
-var tests = []string{"builder/dockerstore/dockerdtest", "builder/dockerstore/imagetest", "firstboot/status/statustest"}
+var tests = []string{"builder/dockerstore/dockerdtest", "builder/dockerstore/imagetest", "builder/publish/publishtest", "firstboot/status/statustest"}
 
 func list(t *testing.T, format string, packages ...string) []string {
 	t.Helper()

@@ -17,6 +17,8 @@ const (
 	exitFailed   = 1
 	exitUsage    = 2 // wrong input or usage
 	exitFindings = 3 // test: a step failed
+
+	exitIncomplete = 77 // published in part; running it again goes on
 )
 
 // A verb is one command of the program.
@@ -32,7 +34,7 @@ type verb struct {
 }
 
 // verbs lists the commands in the order of a first use.
-var verbs = []verb{initVerb, checkVerb, planVerb, lockVerb, bakeVerb, seedVerb, bootVerb, testVerb,
+var verbs = []verb{initVerb, checkVerb, planVerb, lockVerb, bakeVerb, seedVerb, bootVerb, testVerb, publishVerb, sweepVerb,
 	catalogListVerb, catalogShowVerb, catalogChannelVerb, catalogCleanVerb, versionVerb}
 
 // A usageError is a command line that is not understood.
@@ -62,7 +64,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if errors.As(err, &silent) {
 		return silent.code
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	var stopped *stoppedError
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) && !errors.As(err, &stopped) {
 		t.errorf("interrupted")
 		return exitFailed
 	}

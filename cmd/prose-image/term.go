@@ -11,6 +11,7 @@ import (
 	"github.com/prose-im/prose-image/builder/catalog"
 	"github.com/prose-im/prose-image/builder/debian"
 	"github.com/prose-im/prose-image/builder/progress"
+	"github.com/prose-im/prose-image/builder/publish"
 	"github.com/prose-im/prose-image/builder/recipe"
 )
 
@@ -104,7 +105,19 @@ func exitCode(err error) int {
 		release *catalog.UnknownReleaseError
 		channel *catalog.UnknownChannelError
 		name    *catalog.ChannelNameError
+
+		conflict   *publish.ConflictError
+		address    *publish.BadAddressError
+		image      *publish.BadImageError
+		changed    *publish.ChangedError
+		incomplete *publish.IncompleteError
 	)
+	if errors.As(err, &incomplete) {
+		return exitIncomplete
+	}
+	if errors.As(err, &conflict) || errors.As(err, &address) || errors.As(err, &image) || errors.As(err, &changed) {
+		return exitUsage
+	}
 	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.As(err, &bundle) || errors.As(err, &stale) ||
 		errors.As(err, &owned) || errors.As(err, &unknown) || errors.As(err, &input) ||
 		errors.As(err, &release) || errors.As(err, &channel) || errors.As(err, &name) {

@@ -1,0 +1,92 @@
+package builder
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/prose-im/prose-image/builder/format"
+	"github.com/prose-im/prose-image/builder/publish"
+)
+
+// A NoManifestError is a path that is no finished bake, nor part of one.
+type NoManifestError struct{ Path, Why string }
+
+func (e *NoManifestError) Error() string {
+	return fmt.Sprintf("%s cannot be published: %s", e.Path, e.Why)
+}
+
+// Hint is the next thing to do.
+func (e *NoManifestError) Hint() string {
+	return "give the directory that prose-image bake wrote to, or a file in it"
+}
+
+// OpenImage reads what a bake made, for publishing: path is the directory of a
+// bake, for all its artifacts, or one of the files in it. A version other than
+// the bake's is put into the names of the files too. The files themselves are
+// not read.
+func OpenImage(path, version string) (publish.Image, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return publish.Image{}, fmt.Errorf("reading the image: %w", err)
+	}
+	dir, only := path, ""
+	if !info.IsDir() {
+		dir, only = filepath.Dir(path), filepath.Base(path)
+	}
+	r, err := ReadManifest(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return publish.Image{}, &NoManifestError{path, fmt.Sprintf("%s has no %s", dir, ManifestName)}
+	}
+	if err != nil {
+		return publish.Image{}, &NoManifestError{path, err.Error()}
+	}
+	img := publish.Image{Name: r.Name, Version: r.Version}
+	if version != "" {
+		img.Version = version
+	}
+	disks := map[string]string{} // by key: the raw artifact is the disk
+	for _, a := range r.Artifacts {
+		if a.Format == format.All[0].Name {
+			disks[a.Key] = a.SHA256
+		}
+	}
+	for _, a := range r.Artifacts {
+		if only != "" && a.File != only {
+			continue
+		}
+		name := a.File
+		if rest, ok := strings.CutPrefix(name, r.Name+"-"+r.Version+"-"); ok {
+			name = img.Name + "-" + img.Version + "-" + rest
+		}
+		img.Files = append(img.Files, publish.File{
+			Path: filepath.Join(dir, filepath.Base(a.File)), Name: name, Arch: r.Arch, Platform: a.Platform, Format: a.Format,
+			Size: a.Size, SHA256: a.SHA256, Disk: disks[a.Key], Release: r.Release, Date: r.Date,
+		})
+	}
+	if len(img.Files) == 0 {
+		return publish.Image{}, &NoManifestError{path, fmt.Sprintf("%s does not list it", filepath.Join(dir, ManifestName))}
+	}
+	return img, nil
+}
+
+// ReadManifest reads the manifest of a bake from the directory of its
+// artifacts. One that is not there gives an error that is [fs.ErrNotExist].
+func ReadManifest(dir string) (*Result, error) {
+	b, err := os.ReadFile(filepath.Join(dir, ManifestName))
+	if err != nil {
+		return nil, fmt.Errorf("reading manifest: %w", err)
+	}
+	r := &Result{}
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("reading manifest %s: %w", filepath.Join(dir, ManifestName), err)
+	}
+	if r.Schema != 1 {
+		return nil, fmt.Errorf("reading manifest %s: its schema is %d, this program writes 1", filepath.Join(dir, ManifestName), r.Schema)
+	}
+	return r, nil
+}
