@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -66,7 +67,8 @@ type directory struct {
 	root  string
 	files files
 	known map[string]sighting // by path
-	stale time.Duration       // age at which a lock has no owner
+	me    holder
+	stale time.Duration // age at which a lock has no owner
 }
 
 // A sighting is a file as it was when its sum was taken.
@@ -79,7 +81,10 @@ type sighting struct {
 }
 
 func newDirectory(root string) *directory {
-	return &directory{root: root, files: files{chunk: 1 << 20}, known: map[string]sighting{}, stale: time.Minute}
+	return &directory{
+		root: root, files: files{chunk: 1 << 20}, known: map[string]sighting{}, stale: time.Minute,
+		me: holder{Owner: fmt.Sprintf("%016x", rand.Uint64()), Where: here(), PID: os.Getpid()},
+	}
 }
 
 func (d *directory) address() string        { return (&url.URL{Scheme: "file", Path: d.root}).String() }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -22,6 +21,14 @@ type holder struct {
 	Owner string `json:"owner"` // a number of its own
 	Where string `json:"where"` // kernel and process namespace in which PID means something; empty: not known
 	PID   int    `json:"pid"`
+}
+
+func (h holder) encode() []byte {
+	b, err := json.Marshal(h)
+	if err != nil {
+		panic("BUG: " + err.Error()) // strings and a number
+	}
+	return b
 }
 
 // here names this machine's boot and the namespace of our process id.
@@ -44,11 +51,12 @@ func (h holder) dead() bool {
 
 func (d *directory) lockPath() string { return filepath.Join(d.root, hidden, lockName) }
 
-// deadLock is what is in the lock when the process that took it has ended.
+// deadLock is what is in the lock when the process that took it has ended, or
+// when it is ours and could not be given back.
 func (d *directory) deadLock() []byte {
 	b, err := os.ReadFile(d.lockPath())
 	var h holder
-	if err != nil || json.Unmarshal(b, &h) != nil || !h.dead() {
+	if err != nil || json.Unmarshal(b, &h) != nil || h != d.me && !h.dead() {
 		return nil
 	}
 	return b
@@ -62,11 +70,7 @@ func (d *directory) deadLock() []byte {
 func (d *directory) locked(ctx context.Context, img Image, work func() error) error {
 	dir := d.staging(img)
 	lock := d.lockPath()
-	me := holder{Owner: fmt.Sprintf("%016x", rand.Uint64()), Where: here(), PID: os.Getpid()}
-	mine, err := json.Marshal(me)
-	if err != nil {
-		return err
-	}
+	mine := d.me.encode()
 	if err := d.files.mkdirs(d.root, dir); err != nil {
 		return err
 	}
@@ -82,7 +86,7 @@ func (d *directory) locked(ctx context.Context, img Image, work func() error) er
 		start = time.Now()
 	)
 	for {
-		if err := d.take(temp, lock); err == nil {
+		if err := d.take(temp, lock); err == nil || holds(lock, mine) {
 			break
 		} else if !errors.Is(err, fs.ErrExist) {
 			return err
@@ -99,7 +103,7 @@ func (d *directory) locked(ctx context.Context, img Image, work func() error) er
 		}
 		var h holder
 		if json.Unmarshal(now, &h) == nil && h.dead() || time.Since(since) > d.stale {
-			d.takeAway(lock, filepath.Join(dir, me.Owner+".stale.part"), now)
+			d.takeAway(lock, filepath.Join(dir, d.me.Owner+".stale.part"), now)
 			since = time.Time{}
 			continue
 		}

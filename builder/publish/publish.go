@@ -262,7 +262,7 @@ func (r *run) loop(ctx context.Context) error {
 			}
 		case RemoveTwins:
 			for _, id := range m.Remove {
-				s := Step{Stage: m.Step.Stage, Call: "remove " + id, Part: m.Step.Part, Again: true}
+				s := Step{Stage: m.Step.Stage, Call: removal(id), Part: m.Step.Part, Again: true}
 				err := r.do(ctx, s, func() (json.RawMessage, error) { return nil, r.c.Target.Remove(ctx, id) })
 				if err != nil {
 					return err
