@@ -26,6 +26,9 @@ const (
 	Late     Form = "late"     // a 502, and it did happen
 )
 
+// silent tells that nothing is heard of the call's end.
+func (f Form) silent() bool { return f == Before || f == After || f == Torn }
+
 // ErrDead is what calls of a process give that has ended.
 var ErrDead = errors.New("the process has ended")
 
@@ -83,20 +86,25 @@ func (f *Faults) Dead() bool {
 	return f.dead
 }
 
-// A Clock runs, and jumps where somebody sleeps.
+// A Clock goes on where somebody sleeps, and only there, so that equal cases
+// make equal calls.
 type Clock struct {
-	mu   sync.Mutex
-	slip time.Duration
+	mu    sync.Mutex
+	start time.Time
+	slip  time.Duration
 }
+
+// NewClock starts at the present time, which files are compared with.
+func NewClock() *Clock { return &Clock{start: time.Now()} }
 
 // Now is the time.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Now().Add(c.slip)
+	return c.start.Add(c.slip)
 }
 
-// Sleep jumps.
+// Sleep returns at once, later.
 func (c *Clock) Sleep(ctx context.Context, d time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

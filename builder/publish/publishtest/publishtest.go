@@ -42,7 +42,7 @@ func (w *World) config(f *Faults, j publish.Journal) publish.Config {
 func Run(t *testing.T, world func(t *testing.T) *World) int {
 	s := &suite{t: t, world: world}
 	calls, entries := s.fresh()
-	if t.Failed() {
+	if s.calls = calls; t.Failed() {
 		return s.cases
 	}
 	s.kills(calls)
@@ -60,12 +60,18 @@ type suite struct {
 	t     *testing.T
 	world func(t *testing.T) *World
 	cases int
+	calls int // in one publishing; 0: not known yet
 }
 
 // do is one case.
 func (s *suite) do(name string, test func(t *testing.T, w *World)) {
 	s.cases++
-	s.t.Run(name, func(t *testing.T) { test(t, s.world(t)) })
+	s.t.Run(name, func(t *testing.T) {
+		if s.calls > 0 {
+			t.Parallel()
+		}
+		test(t, s.world(t))
+	})
 }
 
 // finish runs new processes until one ends well.
@@ -135,6 +141,9 @@ func (s *suite) kills(calls int) {
 	for n := 1; n <= calls; n++ {
 		for _, form := range forms {
 			for _, next := range []string{"goes on", "dies", "dies with its journal"} {
+				if next != "goes on" && !form.silent() {
+					continue // it dies of nothing that it was told
+				}
 				s.do(fmt.Sprintf("call %d/%s/%s", n, form, next), func(t *testing.T, w *World) {
 					mem := &publish.Memory{}
 					f := &Faults{N: n, Form: form, Dies: next != "goes on"}
