@@ -31,6 +31,9 @@ func (e *NoManifestError) Hint() string {
 // not read.
 func OpenImage(path, version string) (publish.Image, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return publish.Image{}, &NoManifestError{path, "it is not there"}
+	}
 	if err != nil {
 		return publish.Image{}, fmt.Errorf("reading the image: %w", err)
 	}

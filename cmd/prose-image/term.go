@@ -110,12 +110,13 @@ func exitCode(err error) int {
 		address    *publish.BadAddressError
 		image      *publish.BadImageError
 		changed    *publish.ChangedError
+		unbaked    *builder.NoManifestError
 		incomplete *publish.IncompleteError
 	)
 	if errors.As(err, &incomplete) {
 		return exitIncomplete
 	}
-	if errors.As(err, &conflict) || errors.As(err, &address) || errors.As(err, &image) || errors.As(err, &changed) {
+	if errors.As(err, &conflict) || errors.As(err, &address) || errors.As(err, &image) || errors.As(err, &changed) || errors.As(err, &unbaked) {
 		return exitUsage
 	}
 	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.As(err, &bundle) || errors.As(err, &stale) ||
