@@ -362,8 +362,7 @@ func cloudWorld(t *testing.T) *publishtest.World {
 		Address: c.URL, Image: img, Other: one(2), Clock: c.clock,
 		Forms: []publishtest.Form{publishtest.Before, publishtest.After, publishtest.Torn, publishtest.Throttle, publishtest.Broken, publishtest.Late},
 		Process: func(f *publishtest.Faults) publish.Target {
-			real := &http.Transport{DisableKeepAlives: true}
-			return &cloudTarget{base: c.URL, client: &http.Client{Transport: transport{f, real}}}
+			return &cloudTarget{base: c.URL, client: &http.Client{Transport: transport{f, c.Client().Transport}}}
 		},
 		Check: func() error { return c.check(img.Files[0].SHA256) },
 		Public: func() (n int) {
