@@ -43,6 +43,7 @@ var packages = map[string]string{
 	"qemu-system-x86_64": "qemu-system-x86",
 	"qemu-img":           "qemu-utils",
 	"ip":                 "iproute2",
+	"rsync":              "rsync",
 	"newuidmap":          "uidmap",
 }
 

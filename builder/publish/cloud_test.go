@@ -40,6 +40,7 @@ type cloud struct {
 	alarms []string // what a client should not have asked
 	opened int      // times that an image became public
 	quota  map[string]bool
+	busy   map[string]time.Time // until when who was told to wait must not write
 }
 
 const (
@@ -77,7 +78,7 @@ type cloudImage struct {
 }
 
 func newCloud(t *testing.T) *cloud {
-	c := &cloud{clock: publishtest.NewClock(), up: map[string]*cloudUpload{}, images: map[string]*cloudImage{}, quota: map[string]bool{}}
+	c := &cloud{clock: publishtest.NewClock(), up: map[string]*cloudUpload{}, images: map[string]*cloudImage{}, quota: map[string]bool{}, busy: map[string]time.Time{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /uploads", c.begin)
 	mux.HandleFunc("GET /uploads", c.listUploads)
@@ -100,6 +101,15 @@ func newCloud(t *testing.T) *cloud {
 func (c *cloud) faulty(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		form := publishtest.Form(r.Header.Get("Fault"))
+		c.mu.Lock()
+		what := r.Method + " " + r.URL.Path
+		if until := c.busy[what]; r.Method != http.MethodGet && c.clock.Now().Before(until) {
+			c.alarms = append(c.alarms, what+" came back too early")
+		}
+		if form == publishtest.Throttle {
+			c.busy[what] = c.clock.Now().Add(7 * time.Second)
+		}
+		c.mu.Unlock()
 		switch form {
 		case publishtest.Throttle:
 			w.Header().Set("Retry-After", "7")

@@ -37,7 +37,7 @@ var directoryKind = Kind{
 	Doc:     "a directory, also one mounted from NFS, for any web server: files by version, checksums, an index, a pointer to the latest",
 	Match: func(address string) bool {
 		first, _, _ := strings.Cut(address, "/")
-		return first == "file:" || address != "" && !strings.Contains(first, ":")
+		return strings.HasPrefix(address, "file:") || address != "" && !strings.Contains(first, ":")
 	},
 	Open: func(address string) (Target, string, error) {
 		root := address
@@ -141,7 +141,7 @@ func (d *directory) Look(ctx context.Context, img Image, _ map[string]json.RawMe
 	if err := d.lookIndexes(img, seen); err != nil {
 		return nil, err
 	}
-	if _, err := os.Lstat(d.staging(img)); errors.Is(err, fs.ErrNotExist) && d.deadLock() == nil {
+	if _, err := os.Lstat(d.staging(img)); errors.Is(err, fs.ErrNotExist) {
 		seen[callTidy] = Seen{State: Done}
 	}
 	return seen, nil

@@ -191,3 +191,67 @@ func readJSON(name string, v any) error {
 func TestDirectory(t *testing.T) {
 	cases += publishtest.Run(t, directoryWorld)
 }
+
+// between publishes first, and second just before the last call of first that
+// begins with op.
+func between(t *testing.T, op string, first, second publish.Image) (root string, err error) {
+	t.Helper()
+	run := func(root string, img publish.Image, f *publishtest.Faults) error {
+		_, err := publish.Run(t.Context(), publish.Config{
+			Image: img, Address: "file://" + root, Target: processOf(root, os.Getpid(), f), Sleep: publishtest.NewClock().Sleep,
+		})
+		return err
+	}
+	count := &publishtest.Faults{}
+	if err := run(memory(t), first, count); err != nil {
+		t.Fatal(err)
+	}
+	root = memory(t)
+	f := &publishtest.Faults{At: func() {
+		if err := run(root, second, &publishtest.Faults{}); err != nil {
+			t.Error(err)
+		}
+	}}
+	for i, call := range count.Calls() {
+		if strings.HasPrefix(call, op+" ") {
+			f.N = i + 1
+		}
+	}
+	if f.N == 0 {
+		t.Fatalf("there is no %s", op)
+	}
+	return root, run(root, first, f)
+}
+
+// Two publish other bytes under one name: the name is of whom it was first.
+func TestDirectoryRaceForName(t *testing.T) {
+	img, other := testImage(t, 1), testImage(t, 2)
+	img.Files, other.Files = img.Files[1:], other.Files[1:]
+	root, err := between(t, "place", other, img)
+	var conflict *publish.ConflictError
+	if !errors.As(err, &conflict) {
+		t.Errorf("the second: %v", err)
+	}
+	got, err := os.ReadFile(filepath.Join(root, "prose", "1.0", img.Files[0].Name))
+	want, werr := os.ReadFile(img.Files[0].Path)
+	if err != nil || werr != nil || string(got) != string(want) {
+		t.Errorf("what was there first is gone: %v, %v", err, werr)
+	}
+}
+
+// An older version that comes to the pointer late leaves it at the newer one.
+func TestDirectoryRaceForPointer(t *testing.T) {
+	newer := testImage(t, 2)
+	newer.Version = "1.1"
+	root, err := between(t, "lock", testImage(t, 1), newer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p publish.Pointer
+	if err := readJSON(filepath.Join(root, "prose", "latest.json"), &p); err != nil || p.Version != "1.1" {
+		t.Errorf("latest is %+v, %v", p, err)
+	}
+	if link, err := os.Readlink(filepath.Join(root, "prose", "latest")); err != nil || link != "1.1" {
+		t.Errorf("latest leads to %s, %v", link, err)
+	}
+}

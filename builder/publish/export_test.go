@@ -1,6 +1,9 @@
 package publish
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Hooked is a directory whose operations go through do, of a process with this
 // number.
@@ -16,4 +19,21 @@ var (
 	NewDirectory = newDirectory
 	ParseRecord  = parseRecord
 	ParseEntries = parseEntries
+	Remember     = remember
 )
+
+// HookedRsync is an rsync target whose commands go through do.
+func HookedRsync(address string, do func(args []string, run func() error) error) Target {
+	t, _, err := rsyncKind.Open(address)
+	if err != nil {
+		panic(err)
+	}
+	r := t.(*remote)
+	r.rsync = func(ctx context.Context, args ...string) (out []byte, err error) {
+		err = do(args, func() error { out, err = r.run(ctx, args...); return err })
+		return out, err
+	}
+	return r
+}
+
+var ParseListing = func(b []byte) int { return len(leftoversOf(parseListing(b))) }

@@ -17,7 +17,7 @@ type Kind struct {
 }
 
 // Kinds are the kinds of targets. The first that matches an address has it.
-var Kinds = []Kind{directoryKind}
+var Kinds = []Kind{directoryKind, rsyncKind}
 
 // A BadAddressError is an address that no kind of target has.
 type BadAddressError struct {

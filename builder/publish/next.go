@@ -69,8 +69,8 @@ func Next(plan []Step, seen map[string]Seen, past map[string]Past, horizon time.
 			// Another process may have made one that is not to be seen yet.
 			if settled := latest(it.Made, made(p)).Add(horizon); now.Before(settled) {
 				hold(s, settled, fmt.Sprintf("%s to be seen by all", s.Call))
-			} else if ids := standing(it.Twins, past, horizon, now); len(ids) > 0 {
-				return Move{Kind: RemoveTwins, Step: s, Remove: ids, Why: "made twice"}
+			} else if len(it.Twins) > 0 {
+				return Move{Kind: RemoveTwins, Step: s, Remove: it.Twins, Why: "made twice"}
 			}
 		case Pending:
 			if p.Failed != nil {
@@ -109,16 +109,6 @@ func Next(plan []Step, seen map[string]Seen, past map[string]Past, horizon time.
 
 // removal is the call that removes a twin.
 func removal(id string) string { return "remove " + id }
-
-// standing leaves out those that were removed and are only still shown.
-func standing(ids []string, past map[string]Past, horizon time.Duration, now time.Time) (left []string) {
-	for _, id := range ids {
-		if p := past[removal(id)]; !p.Did || !now.Before(p.At.Add(horizon)) {
-			left = append(left, id)
-		}
-	}
-	return left
-}
 
 // made is when a call may have made something, as this side knows.
 func made(p Past) time.Time {

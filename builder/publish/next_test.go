@@ -45,8 +45,6 @@ func TestNext(t *testing.T) {
 		"a refusal waits as long as it was told":  {past: past{"upload": {At: now, NotBefore: now.Add(7 * time.Second)}}, kind: publish.Wait, what: "upload", in: 7 * time.Second},
 		"a new one may have a twin":               {seen: seen{"upload": done, "make a": fresh, "make b": made}, kind: publish.Wait, what: "make a", in: 50 * time.Second},
 		"younger twins go":                        {seen: seen{"upload": done, "make a": twins}, kind: publish.RemoveTwins, what: "x"},
-		"those that went are not removed again":   {seen: seen{"upload": done, "make a": twins, "make b": made}, past: past{"remove x": {Did: true, At: now}, "remove y": {Did: true, At: now}}, kind: publish.DoStep, what: "open a"},
-		"those that are still there are":          {seen: seen{"upload": done, "make a": twins}, past: past{"remove x": {Did: true, At: now.Add(-horizon)}}, kind: publish.RemoveTwins, what: "x"},
 		"the gate waits for all":                  {seen: seen{"upload": done, "make a": made, "make b": {State: publish.Pending}}, kind: publish.Wait, what: "make b", in: 10 * time.Second},
 		"the gate opens":                          {seen: seen{"upload": done, "make a": made, "make b": made}, kind: publish.DoStep, what: "open a"},
 		"the gate does not wait for what failed":  {seen: seen{"upload": done, "make b": made}, past: past{"make a": failed}, kind: publish.DoStep, what: "open b"},
@@ -145,5 +143,51 @@ func TestImageCheck(t *testing.T) {
 	}
 	if !reflect.DeepEqual(lines, want) {
 		t.Errorf("%q", lines)
+	}
+}
+
+// What a journal leaves open is what has no answer.
+func TestRemember(t *testing.T) {
+	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	e := func(call string, kind publish.EntryKind, data string) publish.Entry {
+		return publish.Entry{Call: call, Kind: kind, Data: []byte(data), At: at}
+	}
+	past, err := publish.Remember([]publish.Entry{
+		e("done", publish.Intent, `{}`), e("done", publish.Result, `{"answer":"id"}`),
+		e("began", publish.Result, `{"answer":"old"}`), e("began", publish.Intent, `{}`),
+		e("unknown", publish.Intent, `{}`), e("unknown", publish.Result, `{"outcome":"unknown","error":"no answer"}`),
+		e("failed", publish.Intent, `{}`), e("failed", publish.Result, `{"outcome":"failed","error":"no"}`),
+	})
+	want := map[string]publish.Past{
+		"done":    {At: at, Did: true, Answer: []byte(`"id"`)},
+		"began":   {At: at, Open: true, Did: true, Answer: []byte(`"old"`)},
+		"unknown": {At: at, Open: true},
+		"failed":  {At: at},
+	}
+	if err != nil || !reflect.DeepEqual(past, want) {
+		t.Errorf("%+v, %v", past, err)
+	}
+	for _, bad := range []publish.Entry{e("x", "rumour", `{}`), e("x", publish.Result, `{`)} {
+		if _, err := publish.Remember([]publish.Entry{bad}); err == nil {
+			t.Errorf("%+v passed", bad)
+		}
+	}
+}
+
+func TestOperation(t *testing.T) {
+	img := testImage(t, 1)
+	same := img
+	same.Channel, same.Files = "other", []publish.File{img.Files[1], img.Files[0]}
+	if publish.Operation("a", img) != publish.Operation("a", same) {
+		t.Error("the order of files and the channel count")
+	}
+	version := img
+	version.Version = "2"
+	for what, id := range map[string]string{
+		"another target": publish.Operation("b", img), "another version": publish.Operation("a", version), "other bytes": publish.Operation("a", testImage(t, 2)),
+	} {
+		if id == publish.Operation("a", img) {
+			t.Errorf("%s is the same operation", what)
+		}
 	}
 }

@@ -270,6 +270,8 @@ func (r *run) loop(ctx context.Context) error {
 				if failed := r.past[s.Call].Failed; failed != nil {
 					return fmt.Errorf("removing %s, which was made twice: %w", id, failed)
 				}
+				// What went may be shown for a while: it is removed again then,
+				// less and less often.
 				if wait := r.past[s.Call].NotBefore.Sub(r.c.Now()); wait > 0 {
 					if err := r.c.Sleep(ctx, wait); err != nil {
 						return err

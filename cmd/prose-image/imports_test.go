@@ -30,7 +30,7 @@ var arrows = map[string][]string{
 	"builder/layer":         {},
 	"builder/output":        {},
 	"builder/progress":      {},
-	"builder/publish":       {"builder/output", "builder/progress"},
+	"builder/publish":       {"builder/host", "builder/output", "builder/progress"},
 	"builder/recipe":        {},
 	"builder/scenario":      {"builder/boot", "builder/host", "builder/recipe", "cloudinit", "cloudinit/seed"},
 	"builder/tree":          {"builder/layer"},

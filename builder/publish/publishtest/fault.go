@@ -37,7 +37,7 @@ type Faults struct {
 	N    int    // the call that it strikes, from 1; 0: none
 	Form Form   // how
 	Dies bool   // the process ends there
-	At   func() // runs before call N, when there is no form
+	At   func() // runs before call N
 	// Refuse gives an error for good to some calls.
 	Refuse func(call string) error
 
@@ -66,7 +66,7 @@ func (f *Faults) Strike(call string) (Form, error) {
 	if !strikes {
 		return "", nil
 	}
-	if f.Form == "" && f.At != nil {
+	if f.At != nil {
 		f.At()
 	}
 	return f.Form, nil
@@ -110,13 +110,6 @@ func (c *Clock) Sleep(ctx context.Context, d time.Duration) error {
 	defer c.mu.Unlock()
 	c.slip += d
 	return context.Cause(ctx)
-}
-
-// Slept is how long all sleeps were.
-func (c *Clock) Slept() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.slip
 }
 
 // A journal of a process that may die at an entry.
