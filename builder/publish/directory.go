@@ -241,7 +241,9 @@ func (d *directory) do(ctx context.Context, img Image, s Step) error {
 			if err := d.files.mkdirs(d.root, d.staging(img)); err != nil {
 				return err
 			}
-			d.takeAway(d.lockPath(), filepath.Join(d.staging(img), "dead.part"), lock)
+			if err := d.takeAway(d.lockPath(), filepath.Join(d.staging(img), "dead.part"), lock); err != nil {
+				return err
+			}
 		}
 		return d.files.removeAll(d.staging(img))
 	}

@@ -197,8 +197,9 @@ func TestDirectory(t *testing.T) {
 func between(t *testing.T, op string, first, second publish.Image) (root string, err error) {
 	t.Helper()
 	run := func(root string, img publish.Image, f *publishtest.Faults) error {
+		clock := publishtest.NewClock()
 		_, err := publish.Run(t.Context(), publish.Config{
-			Image: img, Address: "file://" + root, Target: processOf(root, os.Getpid(), f), Sleep: publishtest.NewClock().Sleep,
+			Image: img, Address: "file://" + root, Target: processOf(root, os.Getpid(), f), Now: clock.Now, Sleep: clock.Sleep,
 		})
 		return err
 	}
@@ -253,5 +254,70 @@ func TestDirectoryRaceForPointer(t *testing.T) {
 	}
 	if link, err := os.Readlink(filepath.Join(root, "prose", "latest")); err != nil || link != "1.1" {
 		t.Errorf("latest leads to %s, %v", link, err)
+	}
+}
+
+// NFS knows no rename that does not replace, and some file systems no links at
+// all. A process dies where these take another way, and one comes after it.
+func TestDirectoryOtherFileSystems(t *testing.T) {
+	img := testImage(t, 1)
+	dead := deadPID(t)
+	for name, lacks := range map[string]map[string]error{
+		"no rename that does not replace": {"place": unix.EINVAL},
+		"no link for a lock":              {"lock": unix.EPERM},
+		"no symbolic link":                {"symlink": unix.EPERM},
+	} {
+		run := func(root string, pid int, f *publishtest.Faults) error {
+			clock := publishtest.NewClock()
+			target := publish.Hooked(root, pid, func(op, path string, run func() error) error {
+				form, err := f.Strike(op + " " + path)
+				if err == nil && lacks[op] != nil {
+					return lacks[op]
+				}
+				if err != nil || form == publishtest.Before {
+					return errors.Join(err, publishtest.ErrDead)
+				}
+				if err = run(); form == publishtest.After {
+					return publishtest.ErrDead
+				}
+				return err
+			})
+			_, err := publish.Run(t.Context(), publish.Config{Image: img, Address: "file://" + root, Target: target, Now: clock.Now, Sleep: clock.Sleep})
+			return err
+		}
+		check := func(root string) error {
+			if lacks["symlink"] != nil {
+				if err := os.Symlink("1.0", filepath.Join(root, "prose", "latest")); err != nil {
+					return err
+				}
+			}
+			return checkDirectory(root, img)
+		}
+		count := &publishtest.Faults{}
+		root := memory(t)
+		if err := errors.Join(run(root, os.Getpid(), count), check(root)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for n, call := range count.Calls() {
+			op, _, _ := strings.Cut(call, " ")
+			if op == "sync" || op == "write" || op == "create" {
+				continue
+			}
+			for _, form := range []publishtest.Form{publishtest.Before, publishtest.After} {
+				cases++
+				root := memory(t)
+				f := &publishtest.Faults{N: n + 1, Form: form, Dies: true}
+				_ = run(root, dead, f)
+				if !f.Dead() {
+					t.Fatalf("%s: the process did not end at %s", name, call)
+				}
+				if err := errors.Join(run(root, os.Getpid(), &publishtest.Faults{}), check(root)); err != nil {
+					t.Errorf("%s, %s %s: %v", name, form, call, err)
+				}
+				if left, err := publish.NewDirectory(root).Leftovers(t.Context()); err != nil || len(left) > 0 {
+					t.Errorf("%s, %s %s: left over %v, %v", name, form, call, left, err)
+				}
+			}
+		}
 	}
 }

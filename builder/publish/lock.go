@@ -103,7 +103,9 @@ func (d *directory) locked(ctx context.Context, img Image, work func() error) er
 		}
 		var h holder
 		if json.Unmarshal(now, &h) == nil && h.dead() || time.Since(since) > d.stale {
-			d.takeAway(lock, filepath.Join(dir, d.me.Owner+".stale.part"), now)
+			if err := d.takeAway(lock, filepath.Join(dir, d.me.Owner+".stale.part"), now); err != nil {
+				return err
+			}
 			since = time.Time{}
 			continue
 		}
@@ -148,12 +150,16 @@ func (d *directory) take(temp, lock string) error {
 }
 
 // takeAway removes the lock that was seen, and not another that came since.
-func (d *directory) takeAway(lock, temp string, seen []byte) {
-	if d.files.op("unlock", lock, func() error { return os.Rename(lock, temp) }) != nil {
-		return
+func (d *directory) takeAway(lock, temp string, seen []byte) error {
+	err := d.files.op("unlock", lock, func() error { return os.Rename(lock, temp) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // its owner, or another, was quicker
+	}
+	if err != nil {
+		return err
 	}
 	if b, err := os.ReadFile(temp); err == nil && !bytes.Equal(b, seen) {
 		_ = os.Link(temp, lock)
 	}
-	_ = os.Remove(temp)
+	return os.Remove(temp)
 }

@@ -86,7 +86,7 @@ func TestRsync(t *testing.T) {
 	journal := &publish.Memory{}
 	// run publishes as a process that dies after its nth command that writes.
 	run := func(img publish.Image, at string, n int) (writes int, r *publish.Report, err error) {
-		dead := false
+		dead, clock := false, publishtest.NewClock()
 		target := publish.HookedRsync(at, func(args []string, run func() error) error {
 			if dead {
 				return publishtest.ErrDead
@@ -100,7 +100,7 @@ func TestRsync(t *testing.T) {
 			dead = writes == n
 			return err
 		})
-		r, err = publish.Run(t.Context(), publish.Config{Image: img, Address: at, Target: target, Journal: journal, Sleep: publishtest.NewClock().Sleep})
+		r, err = publish.Run(t.Context(), publish.Config{Image: img, Address: at, Target: target, Journal: journal, Now: clock.Now, Sleep: clock.Sleep})
 		return writes, r, err
 	}
 	left := func(t *testing.T, at string) {

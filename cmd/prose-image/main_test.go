@@ -22,6 +22,7 @@ import (
 	"github.com/prose-im/prose-image/builder"
 	"github.com/prose-im/prose-image/builder/catalog"
 	"github.com/prose-im/prose-image/builder/format"
+	"github.com/prose-im/prose-image/builder/publish"
 	"github.com/prose-im/prose-image/builder/recipe"
 )
 
@@ -162,5 +163,32 @@ func TestEveryVerbHasAnExample(t *testing.T) {
 		if !strings.Contains(overview(), "  "+v.name+" ") {
 			t.Errorf("the overview has no %s", v.name)
 		}
+	}
+}
+
+// Who interrupts publishing is told that nothing is lost.
+func TestInterruptedPublish(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "prose-0-generic-amd64.raw"), []byte("a disk"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	manifest := `{"schema": 1, "name": "prose", "version": "0", "arch": "amd64", "artifacts": [{"format": "raw", "file": "prose-0-generic-amd64.raw", "size": 6,
+		"sha256": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", "key": "k"}]}`
+	if err := os.WriteFile(filepath.Join(dir, builder.ManifestName), []byte(manifest), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, errs strings.Builder
+	code := run(ctx, []string{"publish", dir, t.TempDir()}, strings.NewReader(""), &out, &errs)
+	if want := "error: interrupted\nhint: run the same command again: it goes on from here\n"; code != exitFailed || errs.String() != want || out.Len() > 0 {
+		t.Errorf("exit %d, %q, %q", code, out.String(), errs.String())
+	}
+}
+
+func TestIncompleteHasItsOwnCode(t *testing.T) {
+	if code := exitCode(fmt.Errorf("publishing: %w", &publish.IncompleteError{})); code != 77 {
+		t.Errorf("exit %d", code)
 	}
 }
