@@ -120,6 +120,13 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	if r.past, err = remember(entries); err != nil {
 		return nil, err
 	}
+	for call, p := range r.past {
+		if p.Open {
+			// The process may have slept before it called: until now, then.
+			p.At = c.Now()
+			r.past[call] = p
+		}
+	}
 
 	// 3. Look, decide, do.
 	if err := r.loop(ctx); err != nil {
