@@ -118,8 +118,9 @@ func (c *Config) findAgent() error {
 	return nil
 }
 
-// Bake makes the artifacts of a recipe.
-func Bake(ctx context.Context, c Config) (*Result, error) {
+// Bake makes the artifacts of a recipe. When it fails, those that it had made
+// until then are gone again.
+func Bake(ctx context.Context, c Config) (_ *Result, err error) {
 	if err := c.fill(); err != nil {
 		return nil, err
 	}
@@ -139,6 +140,11 @@ func Bake(ctx context.Context, c Config) (*Result, error) {
 	// 3. The layers that all platforms share.
 	b := &baking{c: c, in: in, plan: plan, tree: tree.New()}
 	defer b.close()
+	defer func() {
+		if err != nil {
+			b.withdraw()
+		}
+	}()
 	for _, l := range plan.Layers {
 		if err := b.layer(ctx, l, ""); err != nil {
 			return nil, err
@@ -158,7 +164,7 @@ func Bake(ctx context.Context, c Config) (*Result, error) {
 			return nil, err
 		}
 		made, err := own.disk(ctx, d, old)
-		b.made, b.files = own.made, own.files
+		b.made, b.files, b.wrote = own.made, own.files, own.wrote
 		if err != nil {
 			return nil, err
 		}
@@ -183,6 +189,7 @@ type baking struct {
 	keys   []Key
 	made   []Made
 	files  []*os.File
+	wrote  []string // paths of artifacts
 }
 
 // branch starts the layers of a platform over the shared ones. The last
@@ -200,6 +207,13 @@ func (b *baking) branch(last bool) (*baking, error) {
 func (b *baking) close() {
 	for _, f := range b.files {
 		f.Close()
+	}
+}
+
+// withdraw removes the artifacts of a bake that has no manifest.
+func (b *baking) withdraw() {
+	for _, path := range b.wrote {
+		_ = os.Remove(path)
 	}
 }
 
@@ -314,6 +328,7 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 			if err != nil {
 				return 0, err
 			}
+			b.wrote = append(b.wrote, to)
 			artifacts = append(artifacts, Artifact{Platform: d.Platform, Format: name, File: file, Size: made.Size, SHA256: made.SHA256, Key: key})
 			return made.Size, nil
 		})

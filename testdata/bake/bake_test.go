@@ -206,6 +206,7 @@ func TestInterrupted(t *testing.T) {
 	}{
 		{"while packages are installed", []string{"packages", "blobs"}, "mmdebstrap"},
 		{"while an artifact is written", []string{"packages", "blobs", "layers"}, "write    "},
+		{"when one of two artifacts is there", []string{"packages", "blobs", "layers"}, "convert  prose-0-generic-amd64.qcow2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cache, out, temp := cacheWith(t, c.cache...), t.TempDir(), t.TempDir()
