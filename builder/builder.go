@@ -29,6 +29,7 @@ import (
 // A Config says what to bake and where.
 type Config struct {
 	Recipe   string        // path of the recipe
+	Document []byte        // the recipe itself; nil: the file's content. Else the file needs not exist
 	Lock     string        // path of the lock; empty: beside the recipe
 	Out      string        // directory of the artifacts; it is made when missing
 	Cache    string        // directory of the cache; empty: the user's own

@@ -184,6 +184,68 @@ func TestHashedListsDoNotRunTogether(t *testing.T) {
 	}
 }
 
+// A recipe without a file means what it would mean at its path.
+func TestDocument(t *testing.T) {
+	dir := t.TempDir()
+	exe, err := os.Executable() // any Go program stands for the agent
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(exe, filepath.Join(dir, "prose-firstboot-linux-amd64")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "tune.sh"), []byte("true\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := Config{Recipe: filepath.Join(dir, "x.toml"), Document: []byte("name = \"x\"\nbase.run = [\"tune.sh\"]\n"), Agent: dir}
+	in, err := loadInputs(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in.Recipe.Name != "x" || len(in.Run) != 1 || string(in.Run[0]) != "true\n" {
+		t.Errorf("name %q, run %q", in.Recipe.Name, in.Run)
+	}
+	if err := Check(c); err != nil {
+		t.Error(err)
+	}
+	in.Lock = inputs(t).Lock
+	in.Lock.Suite = "bookworm"
+	if err := in.Lock.Write(filepath.Join(dir, "x.lock")); err != nil {
+		t.Fatal(err)
+	}
+	var stale *StaleLockError
+	if err := Check(c); !errors.As(err, &stale) {
+		t.Errorf("the lock beside it was not read: %v", err)
+	}
+	// The empty document is the empty recipe, not the file.
+	c.Document = []byte{}
+	if in, err = loadInputs(&c); err != nil || in.Recipe.Name != "prose" {
+		t.Errorf("the empty document: %v", err)
+	}
+}
+
+func TestManifestOfAnEarlierBake(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := ReadManifest(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no manifest: %v", err)
+	}
+	for _, text := range []string{"", "[]", `{"schema": 2}`} {
+		if err := os.WriteFile(filepath.Join(dir, ManifestName), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := ReadManifest(dir); err == nil || r != nil {
+			t.Errorf("%q: %v %v", text, r, err)
+		}
+	}
+	want := &Result{Schema: 1, Name: "x", Date: time.Unix(1, 0).UTC(), Artifacts: []Artifact{{File: "x.raw", Size: 1}}}
+	if err := writeManifest(dir, want); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadManifest(dir); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 func TestLock(t *testing.T) {
 	in := inputs(t)
 	path := filepath.Join(t.TempDir(), "x.lock")

@@ -69,7 +69,7 @@ func (in *Inputs) sums(path string) (recipe, lock string, err error) {
 
 // loadInputs reads all that lies on this machine, without the lock.
 func loadInputs(c *Config) (*Inputs, error) {
-	r, err := recipe.Load(c.Recipe)
+	r, err := c.recipe()
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +108,14 @@ func loadInputs(c *Config) (*Inputs, error) {
 		return nil, errors.Join(problems...)
 	}
 	return in, nil
+}
+
+// recipe reads the recipe from where it lies.
+func (c *Config) recipe() (*recipe.Recipe, error) {
+	if c.Document != nil {
+		return recipe.Read(c.Recipe, c.Document)
+	}
+	return recipe.Load(c.Recipe)
 }
 
 // beside makes a path of the recipe one of this process.

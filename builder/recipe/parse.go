@@ -16,6 +16,13 @@ func Load(path string) (*Recipe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading recipe: %w", err)
 	}
+	return Read(path, src)
+}
+
+// Read checks a recipe that lies in memory as [Load] does one that lies at path,
+// which needs not exist: it names the recipe in messages, and relative paths
+// start in its directory.
+func Read(path string, src []byte) (*Recipe, error) {
 	r, problems := Parse(src)
 	if problems != nil {
 		return nil, &Invalid{File: path, Source: src, Problems: problems}
