@@ -33,7 +33,8 @@ type Config struct {
 	Lock     string        // path of the lock; empty: beside the recipe
 	Out      string        // directory of the artifacts; it is made when missing
 	Cache    string        // directory of the cache; empty: the user's own
-	Agent    string        // directory of the agent's binaries; empty: that of this program
+	Agent    string        // directory of the agent's binaries; empty: see Agents
+	Agents   fs.FS         // the agent's binaries when Agent is empty; nil: those beside this program
 	Formats  []string      // instead of the recipe's; nil: the recipe's
 	Progress progress.Func // nil: nobody watches
 }
@@ -93,9 +94,6 @@ func (c *Config) fill() error {
 		}
 		c.Cache = filepath.Join(dir, "prose-image")
 	}
-	if err := c.findAgent(); err != nil {
-		return err
-	}
 	for _, dir := range []string{c.Cache, c.Out} {
 		if dir == "" {
 			continue
@@ -107,15 +105,18 @@ func (c *Config) fill() error {
 	return nil
 }
 
+// findAgent fills in Agents.
 func (c *Config) findAgent() error {
+	if c.Agent == "" && c.Agents == nil {
+		exe, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("finding the agent: %w", err)
+		}
+		c.Agent = filepath.Dir(exe)
+	}
 	if c.Agent != "" {
-		return nil
+		c.Agents = os.DirFS(c.Agent)
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("finding the agent: %w", err)
-	}
-	c.Agent = filepath.Dir(exe)
 	return nil
 }
 

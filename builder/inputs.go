@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"debug/buildinfo"
@@ -69,6 +70,9 @@ func (in *Inputs) sums(path string) (recipe, lock string, err error) {
 
 // loadInputs reads all that lies on this machine, without the lock.
 func loadInputs(c *Config) (*Inputs, error) {
+	if err := c.findAgent(); err != nil {
+		return nil, err
+	}
 	r, err := c.recipe()
 	if err != nil {
 		return nil, err
@@ -101,7 +105,7 @@ func loadInputs(c *Config) (*Inputs, error) {
 	if err := in.mirror().Check(); err != nil {
 		problems = append(problems, fmt.Errorf("pod.mirror: %w", err))
 	}
-	if in.Agent, err = readAgent(c.Agent, r.Arch); err != nil {
+	if in.Agent, err = c.readAgent(r.Arch); err != nil {
 		problems = append(problems, err)
 	}
 	if problems != nil {
@@ -223,13 +227,17 @@ func (l *Lock) engine() (string, error) {
 }
 
 // readAgent reads the agent for an architecture, as make build leaves it.
-func readAgent(dir, arch string) (Agent, error) {
-	path := filepath.Join(dir, agentName+"-linux-"+arch)
-	b, err := os.ReadFile(path)
+func (c *Config) readAgent(arch string) (Agent, error) {
+	name := agentName + "-linux-" + arch
+	b, err := fs.ReadFile(c.Agents, name)
 	if err != nil {
-		return Agent{}, &MissingAgentError{Path: path, Err: err}
+		var in *fs.PathError
+		if errors.As(err, &in) {
+			in.Path = filepath.Join(c.Agent, name)
+		}
+		return Agent{}, &MissingAgentError{Path: filepath.Join(c.Agent, name), Err: err}
 	}
-	info, err := buildinfo.ReadFile(path)
+	info, err := buildinfo.Read(bytes.NewReader(b))
 	if err != nil {
 		return Agent{}, fmt.Errorf("reading agent: %w", err)
 	}

@@ -14,9 +14,6 @@ func Check(c Config) error {
 	if c.Lock == "" {
 		c.Lock = LockPath(c.Recipe)
 	}
-	if err := c.findAgent(); err != nil {
-		return err
-	}
 	in, err := loadInputs(&c)
 	if err != nil {
 		return err
