@@ -4,16 +4,13 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime"
 
-	"github.com/prose-im/prose-image/builder"
+	"github.com/prose-im/prose-image/packer"
 )
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == "version" {
-		fmt.Printf("packer-plugin-prose %s %s %s/%s\n", builder.ToolVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-		return
+	if err := packer.Set().Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
 	}
-	fmt.Fprintln(os.Stderr, "usage: packer-plugin-prose version")
-	os.Exit(2)
 }

@@ -15,7 +15,7 @@ const module = "github.com/prose-im/prose-image/"
 var arrows = map[string][]string{
 	"cmd/prose-image":         {"builder", "builder/boot", "builder/catalog", "builder/debian", "builder/host", "builder/progress", "builder/publish", "builder/recipe", "builder/scenario", "cloudinit", "cloudinit/seed"},
 	"cmd/prose-firstboot":     {"firstboot"},
-	"cmd/packer-plugin-prose": {"builder"},
+	"cmd/packer-plugin-prose": {"packer"},
 	"builder": {"builder/catalog", "builder/debian", "builder/disk", "builder/dockerstore", "builder/format", "builder/layer", "builder/output",
 		"builder/progress", "builder/publish", "builder/recipe", "builder/tree", "overlays"},
 	"builder/boot":          {"builder/host"},
@@ -49,6 +49,7 @@ var arrows = map[string][]string{
 	"firstboot/settings":    {"cloudinit"},
 	"firstboot/status":      {},
 	"overlays":              {},
+	"packer":                {"builder", "builder/progress", "builder/recipe"},
 }
 
 // tests are packages that hold tests and what only they need.
