@@ -91,7 +91,7 @@ func loadInputs(c *Config) (*Inputs, error) {
 	for _, name := range r.Run {
 		b, err := os.ReadFile(beside(r.Dir, name))
 		if err != nil {
-			problems = append(problems, fmt.Errorf("reading run script: %w", err))
+			problems = append(problems, fmt.Errorf("base.run: reading script: %w", err))
 			continue
 		}
 		in.Run = append(in.Run, b)
@@ -268,6 +268,7 @@ func (e *MissingAgentError) Hint() string {
 // taken not put back.
 func readOverlays(r *recipe.Recipe) ([]overlays.File, error) {
 	byPath := map[string]overlays.File{}
+	var problems []error
 	for _, dir := range r.Overlays {
 		dir = beside(r.Dir, dir)
 		err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
@@ -286,8 +287,11 @@ func readOverlays(r *recipe.Recipe) ([]overlays.File, error) {
 			return nil
 		})
 		if err != nil {
-			return nil, fmt.Errorf("reading overlay %s: %w", dir, err)
+			problems = append(problems, fmt.Errorf("overlays: reading %s: %w", dir, err))
 		}
+	}
+	if problems != nil {
+		return nil, errors.Join(problems...)
 	}
 	files := make([]overlays.File, 0, len(byPath))
 	for _, f := range byPath {

@@ -15,15 +15,15 @@ func Check(c Config) error {
 		c.Lock = LockPath(c.Recipe)
 	}
 	in, err := loadInputs(&c)
-	if err != nil {
-		return err
+	lock, lockErr := ReadLock(c.Lock)
+	if errors.Is(lockErr, fs.ErrNotExist) {
+		lockErr = nil
 	}
-	lock, err := ReadLock(c.Lock)
-	if errors.Is(err, fs.ErrNotExist) {
+	if err != nil || lockErr != nil {
+		return errors.Join(err, lockErr)
+	}
+	if lock == nil {
 		return nil
-	}
-	if err != nil {
-		return err
 	}
 	return lock.fits(c.Lock, in.Recipe, in.request(), in.imageNames())
 }
