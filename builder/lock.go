@@ -47,21 +47,31 @@ func LockPath(recipePath string) string {
 	return strings.TrimSuffix(recipePath, ".toml") + ".lock"
 }
 
-// ReadLock reads a lock file. A file that is not there gives an error that is
-// [fs.ErrNotExist].
+// A LockError says why a lock cannot be read.
+type LockError struct {
+	Path string
+	Err  error
+}
+
+func (e *LockError) Error() string { return fmt.Sprintf("reading lock %s: %v", e.Path, e.Err) }
+
+func (e *LockError) Unwrap() error { return e.Err }
+
+// ReadLock reads a lock file; its errors are [LockError]. For a file that is
+// not there that is an [fs.ErrNotExist].
 func ReadLock(path string) (*Lock, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading lock: %w", err)
+		return nil, &LockError{path, err}
 	}
 	l := &Lock{}
 	d := toml.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(l); err != nil {
-		return nil, fmt.Errorf("reading lock %s: %w", path, err)
+		return nil, &LockError{path, err}
 	}
 	if l.Schema != lockSchema {
-		return nil, fmt.Errorf("reading lock %s: its schema is %d, this program writes %d", path, l.Schema, lockSchema)
+		return nil, &LockError{path, fmt.Errorf("its schema is %d, this program writes %d", l.Schema, lockSchema)}
 	}
 	return l, nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/prose-im/prose-image/builder/progress"
 )
 
-//go:generate packer-sdc mapstructure-to-hcl2 -type Config,Base,Pod,Disk
+//go:generate go tool -modfile=../testdata/tools/packer-sdc/go.mod packer-sdc mapstructure-to-hcl2 -type Config,Base,Pod,Disk
 
 // A Config is the body of a source "prose" in a template: a recipe, as a file
 // or as attributes named like its keys, and where things lie. As Packer has
@@ -79,7 +79,6 @@ func (c *Config) bake(show progress.Func) builder.Config {
 	if c.Recipe == "" {
 		b.Document, _ = c.document()
 		b.Recipe = filepath.Join(".", c.PackerBuildName+".prose.toml") // where it would lie
-		b.Formats = nil
 	}
 	return b
 }

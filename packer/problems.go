@@ -71,7 +71,9 @@ func (c *Config) explain(err error) []error {
 		invalid *recipe.Invalid
 		missing *builder.MissingAgentError
 		stale   *builder.StaleLockError
+		lock    *builder.LockError
 		bundle  *builder.BundleError
+		file    *fs.PathError
 	)
 	switch {
 	case errors.As(err, &invalid) && c.Recipe == "":
@@ -87,6 +89,10 @@ func (c *Config) explain(err error) []error {
 		return []error{fmt.Errorf("agent_directory: %w%s", missing, brackets("name the directory that holds "+filepath.Base(missing.Path)))}
 	case errors.As(err, &stale):
 		return []error{fmt.Errorf("lock: %s: %s%s", stale.Path, strings.Join(stale.Reasons, "; "), brackets("remove the file, and the next build writes a new one"))}
+	case errors.As(err, &lock):
+		return []error{fmt.Errorf("lock: %w", err)}
+	case errors.As(err, &file) && file.Path == c.Recipe:
+		return []error{fmt.Errorf("recipe: %w", err)}
 	case errors.As(err, &bundle):
 		return []error{fmt.Errorf("pod.bundle: %w%s", bundle.Err, brackets(bundle.Hint()))}
 	}
