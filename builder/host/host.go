@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -20,6 +21,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Command is one run of an outside program.
@@ -137,6 +140,9 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := keepFiles(); err != nil {
+		return nil, err
+	}
 	p := &Process{ctx: ctx, cmd: exec.CommandContext(ctx, name, c.Args[1:]...), args: c.Args, tail: &tail{}}
 	p.cmd.Dir = c.Dir
 	p.cmd.Env = append(environ(), c.Env...)
@@ -178,6 +184,17 @@ func namespace(a *syscall.SysProcAttr) {
 		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
 		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}}
 	}
+}
+
+// keepFiles marks the files that this process was started with as its own. Go
+// does so for those it opens; but Packer hands its pipes down to plugins, and
+// when mmdebstrap's get numbers from 10 on, dash cannot redirect to them.
+func keepFiles() error {
+	err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+	if err != nil && err != unix.ENOSYS && err != unix.EINVAL { // Linux before 5.11
+		return fmt.Errorf("closing inherited files: %w", err)
+	}
+	return nil
 }
 
 // startTied starts the command from a thread that lives as long as the
