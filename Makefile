@@ -16,7 +16,7 @@ DEMO   := testdata/recipes/demo.toml
 IMAGE  := $(OUT)/prose-0-generic-amd64.qcow2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test soak bench golden clean FORCE
+.PHONY: help setup build plugin demo check test soak bench golden clean FORCE
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,6 +45,9 @@ $(BIN)/pod/index.json: FORCE
 # The double's digests move with its sources, and the demo's lock with them.
 $(DEMO:.toml=.lock): $(BIN)/pod/index.json | $(BIN)/prose-image
 	$(BIN)/prose-image lock --update $(DEMO)
+
+plugin: build ## make the Packer plugin as packer init wants it, in bin/plugin
+	@testdata/scripts/plugin $(BIN) $(BIN)/plugin
 
 demo: build $(DEMO:.toml=.lock) ## bake the demo image and boot it until its Pod answers; KEEP=1 leaves it running
 	$(BIN)/prose-image bake $(DEMO) -o $(OUT)
