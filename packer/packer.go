@@ -16,7 +16,9 @@ import (
 )
 
 // Set is the plugin: a table of components by the name that follows "prose-" in
-// templates, where the default name is "prose" itself.
+// templates, where the default name is "prose" itself. A post-processor finds the
+// images of the builder in the artifact's files, and what they are in the manifest
+// whose path is the artifact's state "manifest".
 func Set() *plugin.Set {
 	s := plugin.NewSet()
 	s.SetVersion(pluginversion.NewRawVersion(pluginVersion(builder.ToolVersion())))

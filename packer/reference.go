@@ -25,7 +25,7 @@ func Reference(template string) string {
 
 ` + "`packer-plugin-prose`" + ` bakes the images of ` + "`prose-image bake`" + ` from a Packer template: the same engine, cache and lock, and the same bytes. It
 works in its own process. There is no machine, so there is no communicator; what a machine would be provisioned with is in the recipe, and
-provisioners that work on this machine, such as ` + "`shell-local`" + `, run when the images are there. Packer 1.11 and later have been seen to take it.
+provisioners that work on this machine, such as ` + "`shell-local`" + `, run when the images are there. Tests run it under Packer 1.11.2.
 
 The machine that runs ` + "`packer build`" + ` needs what ` + "`prose-image bake`" + ` needs: Linux and mmdebstrap.
 
@@ -33,7 +33,7 @@ The machine that runs ` + "`packer build`" + ` needs what ` + "`prose-image bake
     packer plugins install --path bin/plugin/packer-plugin-prose_vX.Y.Z_x5.0_linux_amd64 github.com/prose-im/prose
     packer build testdata/packer/demo.pkr.hcl
 
-A build from a tagged commit is a release, X.Y.Z; any other is X.Y.Z-dev, which ` + "`packer init`" + ` does not fetch. For ` + "`packer init`" + ` the files of
+A build from a commit tagged vX.Y.Z is that release; any other is X.Y.Z-dev, which ` + "`packer init`" + ` does not fetch. For ` + "`packer init`" + ` the files of
 ` + "`bin/plugin`" + ` go to a release vX.Y.Z of the repository github.com/prose-im/packer-plugin-prose.
 
 ## A template

@@ -121,6 +121,19 @@ build { sources = ["prose.x"] }
 	}
 }
 
+// Templates of before HCL are understood as well.
+func TestJSON(t *testing.T) {
+	w := newWorld(t)
+	w.install()
+	w.write("x.json", `{"variables": {"suite": "trixie"}, "builders": [{"type": "prose", "name": "x",
+		"base": {"suite": "{{user \"suite\"}}", "packages": ["htop"]}, "pod": {"mirror": {"docker.io/proseim": "registry.example.org/proseim"}}}]}`)
+	if said := w.ok("validate", "x.json"); !strings.Contains(said, "x.prose.lock is not there") {
+		t.Errorf("validate says:\n%s", said)
+	}
+	w.write("bad.json", `{"builders": [{"type": "prose", "base": {"suite": "sid", "sweet": "x"}}]}`)
+	w.fails([]string{"base.sweet"}, "validate", "bad.json")
+}
+
 // What runs after a bake: provisioners that need no machine, and Packer's
 // post-processors. One that needs a machine ends the build at once.
 func TestWithOthers(t *testing.T) {
