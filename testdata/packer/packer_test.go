@@ -187,6 +187,11 @@ build {
 	if files := left(t, filepath.Join(w.dir, "output-y")); files != nil {
 		t.Errorf("left: %q", files)
 	}
+	// Who wants to look at what failed keeps it.
+	w.fails(nil, "build", "-on-error=abort", "shell.pkr.hcl")
+	if files := left(t, filepath.Join(w.dir, "output-y")); len(files) != 2 {
+		t.Errorf("kept: %q, want the image and its manifest", files)
+	}
 }
 
 func TestInterrupted(t *testing.T) {
