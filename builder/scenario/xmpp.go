@@ -13,13 +13,14 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/websocket"
 	"mellium.im/sasl"
 	"mellium.im/xmlstream"
 	"mellium.im/xmpp"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 	"mellium.im/xmpp/upload"
-	"mellium.im/xmpp/websocket"
+	xmppsocket "mellium.im/xmpp/websocket"
 )
 
 // xmppCommands use the chat as its people do.
@@ -265,9 +266,22 @@ func doWebsocket(ctx context.Context, r *run, args []string) error {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
 	}
-	// The library takes the scheme of the origin for that of the connection.
-	s, err := websocket.NewClient(ctx, "wss://"+host+"/", "wss://"+host+"/websocket", address, conn,
-		xmpp.SASL("", password, sasl.ScramSha1), xmpp.BindResource())
+	config, err := websocket.NewConfig("wss://"+host+"/websocket", "https://"+host)
+	if err != nil {
+		return err
+	}
+	config.Protocol = []string{"xmpp"} // RFC 7395 section 3.1
+	socket, err := websocket.NewClient(config, conn)
+	if err != nil {
+		return fmt.Errorf("opening the websocket: %w", err)
+	}
+	features := []xmpp.StreamFeature{xmpp.SASL("", password, sasl.ScramSha1), xmpp.BindResource()}
+	// mellium's own NewClient takes a connection for secure by the scheme of the
+	// origin, which is https and not wss in a browser.
+	s, err := xmpp.NewSession(ctx, address.Domain(), address, socket, xmpp.Secure,
+		xmppsocket.Negotiator(func(*xmpp.Session, *xmpp.StreamConfig) xmpp.StreamConfig {
+			return xmpp.StreamConfig{Features: features}
+		}))
 	if err != nil {
 		return fmt.Errorf("logging in over the websocket: %w", err)
 	}
