@@ -76,6 +76,7 @@ func newAuthority(w *world) (*authority, error) {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: own}}
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: pebbleAddress}) // keeps the Host, from which Pebble makes its URLs
 	proxy.Transport = transport
+	proxy.ModifyResponse = func(res *http.Response) error { a.answered(res); return nil }
 	proxy.ErrorLog = log.New(io.Discard, "", 0)
 	front := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { a.pass(rw, r, proxy) }), ErrorLog: log.New(io.Discard, "", 0)}
 	if err := w.serve("the authority", acmeAddress, front, chainFile, keyFile); err != nil {
@@ -104,11 +105,9 @@ func (a *authority) pass(rw http.ResponseWriter, r *http.Request, pebble http.Ha
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
+	r = r.WithContext(context.WithValue(r.Context(), bodyOf{}, body))
 	a.mu.Lock()
 	down := a.down
-	if !down && r.URL.Path == "/order-plz" { // Pebble's path of newOrder
-		a.orders = append(a.orders, orderIn(body))
-	}
 	a.mu.Unlock()
 	if down {
 		// RFC 8555 section 6.7 and RFC 7807.
@@ -118,6 +117,21 @@ func (a *authority) pass(rw http.ResponseWriter, r *http.Request, pebble http.Ha
 		return
 	}
 	pebble.ServeHTTP(rw, r)
+}
+
+// bodyOf is the key of a request's body in its context.
+type bodyOf struct{}
+
+// answered counts the orders that Pebble has taken: what it refuses costs
+// nobody anything.
+func (a *authority) answered(res *http.Response) {
+	if res.Request.URL.Path != "/order-plz" || res.StatusCode != http.StatusCreated { // Pebble's path of newOrder
+		return
+	}
+	body, _ := res.Request.Context().Value(bodyOf{}).([]byte)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.orders = append(a.orders, orderIn(body))
 }
 
 // orderIn reads a signed newOrder, RFC 8555 sections 6.2 and 7.4.

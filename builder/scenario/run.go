@@ -131,7 +131,7 @@ var login = Command{Name: "log in", do: func(ctx context.Context, r *run, _ []st
 func (r *run) steps(ctx context.Context, result *Result) {
 	all := append([]Step{{Line: "log in", Command: &login}}, r.Steps...)
 	for i, s := range all {
-		c := Case{Number: i, Line: s.Line, Scenario: r.Name, Firmware: result.Firmware, Skipped: result.Failed() && (!r.config.GoOn || result.Cases[0].Reason != "")}
+		c := Case{Number: i, Line: s.Line, Scenario: r.Name, Firmware: result.Firmware, Skipped: ctx.Err() != nil || result.Failed() && (!r.config.GoOn || result.Cases[0].Reason != "")}
 		if !c.Skipped {
 			start := time.Now()
 			err := r.step(ctx, s)

@@ -2,6 +2,9 @@ package scenario
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -15,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mholt/acmez/v3/acme"
 
 	"github.com/prose-im/prose-image/builder/host"
 )
@@ -138,14 +143,14 @@ func checkWorld(t *testing.T, ctx context.Context, w *world) {
 	if !trusted.AppendCertsFromPEM([]byte(w.authority.CA)) {
 		t.Fatal("no certificate of the authority's server")
 	}
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: trusted},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, acmeAddress)
+		},
+		DisableKeepAlives: true,
+	}}
 	ask := func() (*http.Response, string) {
-		client := &http.Client{Transport: &http.Transport{
-			TLSClientConfig: &tls.Config{RootCAs: trusted},
-			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, network, acmeAddress)
-			},
-			DisableKeepAlives: true,
-		}}
 		res, err := client.Get(acmeDirectory)
 		if err != nil {
 			t.Fatal(err)
@@ -167,6 +172,28 @@ func checkWorld(t *testing.T, ctx context.Context, w *world) {
 	w.authority.setDown(false)
 	if n := len(w.authority.seen()); n != 0 {
 		t.Errorf("%d orders", n)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	customer := acme.Client{Directory: acmeDirectory, HTTPClient: client}
+	account, err := customer.NewAccount(ctx, acme.Account{TermsOfServiceAgreed: true, PrivateKey: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := func(name string) error {
+		_, err := customer.NewOrder(ctx, account, acme.Order{Identifiers: []acme.Identifier{{Type: "dns", Value: name}}})
+		return err
+	}
+	if err := order("chat.example"); err != nil {
+		t.Error(err)
+	}
+	if err := order("no name"); err == nil { // refused: it costs nothing
+		t.Error("an order of no name is taken")
+	}
+	if seen := w.authority.seen(); len(seen) != 1 || !slices.Equal(seen[0].Names, []string{"chat.example"}) {
+		t.Errorf("orders: %v", seen)
 	}
 	if got, err := get(ctx, http.DefaultClient, "http://"+metadata+"/"); err != nil || !strings.Contains(got, metadataSecret) {
 		t.Errorf("metadata: %q, %v", got, err)
