@@ -26,18 +26,24 @@ func NewRecorder(ctx context.Context, dir string) (*Recorder, error) {
 	r := &Recorder{opened: make(chan struct{}), asked: dir != ""}
 	go func() {
 		defer close(r.opened)
-		if !r.asked {
-			if dir, r.err = catalog.DefaultDir(); r.err != nil {
-				return
-			}
-		}
-		r.catalog, r.err = catalog.Open(ctx, dir)
+		r.catalog, r.err = openCatalog(ctx, dir)
 	}()
 	if r.asked {
 		<-r.opened
 		return r, r.err
 	}
 	return r, nil
+}
+
+// openCatalog opens the catalog in dir, or the user's own.
+func openCatalog(ctx context.Context, dir string) (*catalog.Catalog, error) {
+	if dir == "" {
+		var err error
+		if dir, err = catalog.DefaultDir(); err != nil {
+			return nil, err
+		}
+	}
+	return catalog.Open(ctx, dir)
 }
 
 // Record keeps what a bake made in the directory out. In a program that was

@@ -167,6 +167,8 @@ func planOf(t Target, img Image) ([]Step, error) {
 type Preview struct {
 	Operation string `json:"operation"`
 	Target    string `json:"target"`
+	Name      string `json:"name"`
+	Version   string `json:"version"`
 	Steps     []struct {
 		Step
 		State State `json:"state"`
@@ -194,7 +196,7 @@ func Look(ctx context.Context, c Config) (*Preview, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking at %s: %w", c.Address, err)
 	}
-	p := &Preview{Operation: Operation(c.Address, c.Image), Target: c.Address}
+	p := &Preview{Operation: Operation(c.Address, c.Image), Target: c.Address, Name: c.Image.Name, Version: c.Image.Version}
 	for _, s := range plan {
 		state := seen[s.Call].State
 		if state == "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,8 @@ var bakeVerb = verb{
 	long: `
 Makes the artifacts of a recipe and prints their paths. What an earlier bake
 left in the cache is used again. The first bake of a recipe writes its lock;
-later ones obey it. The catalog keeps a record of each bake.
+later ones obey it. The catalog keeps a record of each bake, and of where its
+artifacts went with --publish.
 
 An interrupted bake leaves no artifact behind.
 `,
@@ -29,6 +31,7 @@ An interrupted bake leaves no artifact behind.
 		formats := f.StringArray("format", nil, "format of an artifact, instead of the recipe's; may be repeated: "+strings.Join(recipe.Formats, ", "))
 		asJSON := f.Bool("json", false, "print progress and the manifest as JSON")
 		c := configFlags(f)
+		targets := f.StringArray("publish", nil, "target to publish the artifacts to when they are made, as publish does; may be repeated")
 		dir := catalogFlag(f)
 		return func(ctx context.Context, t *term, args []string) (err error) {
 			for _, name := range *formats {
@@ -64,6 +67,9 @@ An interrupted bake leaves no artifact behind.
 				t.warningf("%v", failed)
 			} else if failed != nil {
 				return failed
+			}
+			for _, target := range *targets {
+				err = errors.Join(err, t.publish(ctx, builder.Publication{Image: *out, Channel: "latest", Address: target, Catalog: *dir, Progress: t.progress(*asJSON)}, *asJSON))
 			}
 			return err
 		}

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -36,50 +34,48 @@ part; run it again.
 		channel := f.String("channel", "latest", "pointer that is to lead to this version, unless it leads to a newer one; \"\" for none")
 		dry := f.Bool("dry-run", false, "print what would be done and change nothing")
 		asJSON := f.Bool("json", false, "print progress and the result as JSON")
+		dir := catalogFlag(f)
 		return func(ctx context.Context, t *term, args []string) error {
-			img, err := builder.OpenImage(args[0], *version)
-			if err != nil {
-				return err
-			}
-			img.Channel = *channel
-			c := publish.Config{Image: img, Address: args[1]}
+			p := builder.Publication{Image: args[0], Version: *version, Channel: *channel, Address: args[1], Catalog: *dir}
 			if *dry {
-				p, err := publish.Look(ctx, c)
+				p, err := p.Look(ctx)
 				if err != nil {
 					return err
 				}
 				if *asJSON {
 					return json.NewEncoder(t.out).Encode(p)
 				}
-				t.printf("%s %s %s\n", p.Target, img.Name, img.Version)
+				t.printf("%s %s %s\n", p.Target, p.Name, p.Version)
 				for _, s := range p.Steps {
 					t.printf("  %-8s %-40s %s\n", s.Stage, s.Name(), s.State)
 				}
 				return nil
 			}
-			if c.Journal, err = journal(); err != nil {
-				return err
-			}
-			c.Progress = t.progress(*asJSON)
-			r, err := publish.Run(ctx, c)
-			t.stopProgress()
-			if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-				return &stoppedError{err}
-			}
-			if r != nil && *asJSON {
-				err = errors.Join(err, json.NewEncoder(t.out).Encode(r))
-			} else if r != nil {
-				t.printf("%s %s %s\n", r.Target, r.Name, r.Version)
-				for _, p := range r.Published {
-					t.printf("  %s\n", p.ID)
-				}
-			}
-			if err == nil && r.Steps == 0 {
-				t.notef("all of it was there already")
-			}
-			return err
+			p.Progress = t.progress(*asJSON)
+			return t.publish(ctx, p, *asJSON)
 		}
 	},
+}
+
+// publish publishes and prints where things went.
+func (t *term) publish(ctx context.Context, p builder.Publication, asJSON bool) error {
+	r, err := p.Publish(ctx)
+	t.stopProgress()
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return &stoppedError{err}
+	}
+	if r != nil && asJSON {
+		err = errors.Join(err, json.NewEncoder(t.out).Encode(r))
+	} else if r != nil {
+		t.printf("%s %s %s\n", r.Target, r.Name, r.Version)
+		for _, p := range r.Published {
+			t.printf("  %s\n", p.ID)
+		}
+	}
+	if err == nil && r.Steps == 0 {
+		t.notef("all of it was there already")
+	}
+	return err
 }
 
 // A stoppedError is a publish that Ctrl-C ended.
@@ -98,17 +94,4 @@ func targetHelp() string {
 		fmt.Fprintf(&b, "  %-10s %s\n             %s\n", k.Name, k.Address, k.Doc)
 	}
 	return b.String()
-}
-
-// journal is the user's own.
-func journal() (publish.Journal, error) {
-	dir := os.Getenv("XDG_DATA_HOME")
-	if !filepath.IsAbs(dir) {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return nil, fmt.Errorf("finding the journal: %w", err)
-		}
-		dir = filepath.Join(home, ".local", "share")
-	}
-	return publish.OpenFileJournal(filepath.Join(dir, "prose-image", "publish")), nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/prose-im/prose-image/builder"
 	"github.com/prose-im/prose-image/builder/publish"
 )
 
@@ -23,16 +24,13 @@ publishing that has ended. Prints what it removed.
 	flags: func(f *pflag.FlagSet) func(context.Context, *term, []string) error {
 		age := f.Duration("age", 24*time.Hour, "leave alone what was written to more recently")
 		dry := f.Bool("dry-run", false, "print what would be removed and remove nothing")
+		dir := catalogFlag(f)
 		asJSON := f.Bool("json", false, "print what was removed as JSON")
 		return func(ctx context.Context, t *term, args []string) error {
 			if *age <= 0 {
 				return &usageError{"sweep", fmt.Errorf("--age %s would take away what is in use", *age)}
 			}
-			j, err := journal()
-			if err != nil {
-				return err
-			}
-			gone, err := publish.Sweep(ctx, publish.SweepConfig{Address: args[0], Journal: j, Age: *age, DryRun: *dry})
+			gone, err := builder.Sweep(ctx, *dir, publish.SweepConfig{Address: args[0], Age: *age, DryRun: *dry})
 			if *asJSON {
 				for _, l := range gone {
 					if err := json.NewEncoder(t.out).Encode(l); err != nil {
