@@ -49,6 +49,11 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 	if err != nil {
 		return nil, err
 	}
+	record, err := builder.NewRecorder(ctx, b.config.CatalogDirectory)
+	if err != nil {
+		return nil, fmt.Errorf("catalog_directory: %w", err)
+	}
+	defer record.Close()
 	result, err := builder.Bake(ctx, b.config.bake(progress.Lines(lines{ui})))
 	if err != nil {
 		_ = os.Remove(dir) // when it is empty
@@ -61,6 +66,11 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		"Release": result.Release, "OutputDirectory": dir, "Manifest": filepath.Join(dir, builder.ManifestName),
 	}}
 	sweep(dir, old, result)
+	if err := record.Record(ctx, dir, result); err != nil && b.config.CatalogDirectory == "" {
+		ui.Error(err.Error()) // the image is there, and nobody asked for this catalog
+	} else if err != nil {
+		return nil, errors.Join(err, a.Destroy())
+	}
 	if err := provision(ctx, ui, hook, a.data); err != nil {
 		if b.config.PackerOnError == "abort" {
 			return nil, err

@@ -11,7 +11,7 @@ import (
 	"github.com/prose-im/prose-image/builder/progress"
 )
 
-//go:generate go tool -modfile=../testdata/tools/packer-sdc/go.mod packer-sdc mapstructure-to-hcl2 -type Config,Base,Pod,Disk
+//go:generate go tool -modfile=../testdata/tools/packer-sdc/go.mod packer-sdc mapstructure-to-hcl2 -type Config,Base,Pod,Disk,PublishConfig
 
 // A Config is the body of a source "prose" in a template: a recipe, as a file
 // or as attributes named like its keys, and where things lie. As Packer has
@@ -20,11 +20,12 @@ import (
 type Config struct {
 	common.PackerConfig `mapstructure:",squash"`
 
-	Recipe          string `mapstructure:"recipe"`
-	Lock            string `mapstructure:"lock"`
-	OutputDirectory string `mapstructure:"output_directory"`
-	CacheDirectory  string `mapstructure:"cache_directory"`
-	AgentDirectory  string `mapstructure:"agent_directory"`
+	Recipe           string `mapstructure:"recipe"`
+	Lock             string `mapstructure:"lock"`
+	OutputDirectory  string `mapstructure:"output_directory"`
+	CacheDirectory   string `mapstructure:"cache_directory"`
+	AgentDirectory   string `mapstructure:"agent_directory"`
+	CatalogDirectory string `mapstructure:"catalog_directory"`
 
 	Name      string   `mapstructure:"name"`
 	Version   string   `mapstructure:"version"`
@@ -55,6 +56,16 @@ type Pod struct {
 type Disk struct {
 	Free string `mapstructure:"free"`
 	Size string `mapstructure:"size"`
+}
+
+// A PublishConfig is the body of a post-processor "prose-publish".
+type PublishConfig struct {
+	common.PackerConfig `mapstructure:",squash"`
+
+	Target           string  `mapstructure:"target" required:"true"`
+	Version          string  `mapstructure:"version"`
+	Channel          *string `mapstructure:"channel"`
+	CatalogDirectory string  `mapstructure:"catalog_directory"`
 }
 
 // decode takes what Packer sends: a template's attributes and what it knows of

@@ -54,6 +54,7 @@ type FlatConfig struct {
 	OutputDirectory     *string           `mapstructure:"output_directory" cty:"output_directory" hcl:"output_directory"`
 	CacheDirectory      *string           `mapstructure:"cache_directory" cty:"cache_directory" hcl:"cache_directory"`
 	AgentDirectory      *string           `mapstructure:"agent_directory" cty:"agent_directory" hcl:"agent_directory"`
+	CatalogDirectory    *string           `mapstructure:"catalog_directory" cty:"catalog_directory" hcl:"catalog_directory"`
 	Name                *string           `mapstructure:"name" cty:"name" hcl:"name"`
 	Version             *string           `mapstructure:"version" cty:"version" hcl:"version"`
 	Arch                *string           `mapstructure:"arch" cty:"arch" hcl:"arch"`
@@ -90,6 +91,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"output_directory":           &hcldec.AttrSpec{Name: "output_directory", Type: cty.String, Required: false},
 		"cache_directory":            &hcldec.AttrSpec{Name: "cache_directory", Type: cty.String, Required: false},
 		"agent_directory":            &hcldec.AttrSpec{Name: "agent_directory", Type: cty.String, Required: false},
+		"catalog_directory":          &hcldec.AttrSpec{Name: "catalog_directory", Type: cty.String, Required: false},
 		"name":                       &hcldec.AttrSpec{Name: "name", Type: cty.String, Required: false},
 		"version":                    &hcldec.AttrSpec{Name: "version", Type: cty.String, Required: false},
 		"arch":                       &hcldec.AttrSpec{Name: "arch", Type: cty.String, Required: false},
@@ -151,6 +153,51 @@ func (*FlatPod) HCL2Spec() map[string]hcldec.Spec {
 		"bundle": &hcldec.AttrSpec{Name: "bundle", Type: cty.String, Required: false},
 		"images": &hcldec.AttrSpec{Name: "images", Type: cty.Map(cty.String), Required: false},
 		"mirror": &hcldec.AttrSpec{Name: "mirror", Type: cty.Map(cty.String), Required: false},
+	}
+	return s
+}
+
+// FlatPublishConfig is an auto-generated flat version of PublishConfig.
+// Where the contents of a field with a `mapstructure:,squash` tag are bubbled up.
+type FlatPublishConfig struct {
+	PackerBuildName     *string           `mapstructure:"packer_build_name" cty:"packer_build_name" hcl:"packer_build_name"`
+	PackerBuilderType   *string           `mapstructure:"packer_builder_type" cty:"packer_builder_type" hcl:"packer_builder_type"`
+	PackerCoreVersion   *string           `mapstructure:"packer_core_version" cty:"packer_core_version" hcl:"packer_core_version"`
+	PackerDebug         *bool             `mapstructure:"packer_debug" cty:"packer_debug" hcl:"packer_debug"`
+	PackerForce         *bool             `mapstructure:"packer_force" cty:"packer_force" hcl:"packer_force"`
+	PackerOnError       *string           `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
+	PackerUserVars      map[string]string `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
+	PackerSensitiveVars []string          `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
+	Target              *string           `mapstructure:"target" required:"true" cty:"target" hcl:"target"`
+	Version             *string           `mapstructure:"version" cty:"version" hcl:"version"`
+	Channel             *string           `mapstructure:"channel" cty:"channel" hcl:"channel"`
+	CatalogDirectory    *string           `mapstructure:"catalog_directory" cty:"catalog_directory" hcl:"catalog_directory"`
+}
+
+// FlatMapstructure returns a new FlatPublishConfig.
+// FlatPublishConfig is an auto-generated flat version of PublishConfig.
+// Where the contents a fields with a `mapstructure:,squash` tag are bubbled up.
+func (*PublishConfig) FlatMapstructure() interface{ HCL2Spec() map[string]hcldec.Spec } {
+	return new(FlatPublishConfig)
+}
+
+// HCL2Spec returns the hcl spec of a PublishConfig.
+// This spec is used by HCL to read the fields of PublishConfig.
+// The decoded values from this spec will then be applied to a FlatPublishConfig.
+func (*FlatPublishConfig) HCL2Spec() map[string]hcldec.Spec {
+	s := map[string]hcldec.Spec{
+		"packer_build_name":          &hcldec.AttrSpec{Name: "packer_build_name", Type: cty.String, Required: false},
+		"packer_builder_type":        &hcldec.AttrSpec{Name: "packer_builder_type", Type: cty.String, Required: false},
+		"packer_core_version":        &hcldec.AttrSpec{Name: "packer_core_version", Type: cty.String, Required: false},
+		"packer_debug":               &hcldec.AttrSpec{Name: "packer_debug", Type: cty.Bool, Required: false},
+		"packer_force":               &hcldec.AttrSpec{Name: "packer_force", Type: cty.Bool, Required: false},
+		"packer_on_error":            &hcldec.AttrSpec{Name: "packer_on_error", Type: cty.String, Required: false},
+		"packer_user_variables":      &hcldec.AttrSpec{Name: "packer_user_variables", Type: cty.Map(cty.String), Required: false},
+		"packer_sensitive_variables": &hcldec.AttrSpec{Name: "packer_sensitive_variables", Type: cty.List(cty.String), Required: false},
+		"target":                     &hcldec.AttrSpec{Name: "target", Type: cty.String, Required: false},
+		"version":                    &hcldec.AttrSpec{Name: "version", Type: cty.String, Required: false},
+		"channel":                    &hcldec.AttrSpec{Name: "channel", Type: cty.String, Required: false},
+		"catalog_directory":          &hcldec.AttrSpec{Name: "catalog_directory", Type: cty.String, Required: false},
 	}
 	return s
 }

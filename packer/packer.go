@@ -23,5 +23,6 @@ func Set() *plugin.Set {
 	s := plugin.NewSet()
 	s.SetVersion(pluginversion.NewRawVersion(pluginVersion(builder.ToolVersion())))
 	s.RegisterBuilder(plugin.DEFAULT_NAME, &Builder{})
+	s.RegisterPostProcessor("publish", &Publisher{})
 	return s
 }

@@ -15,6 +15,15 @@ var own = []struct{ name, form, standard, doc string }{
 	{"output_directory", "string", "`output-NAME`", "Where the images go. It must be empty or not there, unless `packer build -force` bakes over it."},
 	{"cache_directory", "string", "the user's own", "Where layers and downloads are kept. prose-image has the same."},
 	{"agent_directory", "string", "in the plugin", "The directory of `prose-firstboot-linux-ARCH`, to try another agent."},
+	{"catalog_directory", "string", "the user's own", "The directory of [the catalog](catalog.md) that keeps a record of the bake. A plugin that was built without the catalog keeps none, and refuses this attribute."},
+}
+
+// ofPublish documents the attributes of the post-processor.
+var ofPublish = []struct{ name, form, standard, doc string }{
+	{"target", "string", "none, needed", "Where the images go, as for [`prose-image publish`](publishing.md): a directory, for example, which must be there."},
+	{"version", "string", "the image's", "The version to publish as."},
+	{"channel", "string", "`latest`", "The pointer that is to lead to this version, unless it leads to a newer one; empty for none."},
+	{"catalog_directory", "string", "the user's own", "The directory of the catalog that keeps the journal, and where the images went."},
 }
 
 // Reference is the documentation of the plugin, in Markdown, around a template
@@ -29,7 +38,8 @@ provisioners that work on this machine, such as ` + "`shell-local`" + `, run whe
 
 The machine that runs ` + "`packer build`" + ` needs what ` + "`prose-image bake`" + ` needs: Linux and mmdebstrap.
 
-    make plugin        # bin/plugin: the plugin under the name Packer looks for, as .zip, and SHA256SUMS
+    make plugin        # bin/plugin: the plugin under the name Packer looks for, as .zip, and SHA256SUMS;
+                       # PLUGIN_TAGS=libsqlite3 gives it the catalog, and the need of its C library
     packer plugins install --path bin/plugin/packer-plugin-prose_vX.Y.Z_x5.0_linux_amd64 github.com/prose-im/prose
     packer build testdata/packer/demo.pkr.hcl
 
@@ -77,5 +87,16 @@ The artifact's files are the images; its id is the release, the same for the sam
 ` + "`build.Release`, `build.OutputDirectory` and `build.Manifest`" + `, the path of ` + "`manifest.json`" + ` with size and sha256 of every image. A build that fails or is
 interrupted leaves no image.
 `)
+	b.WriteString(`
+## The post-processor "prose-publish"
+
+Publishes what the builder made, once, however often it runs, and goes on where an interrupted build ended. It is ` + "`prose-image publish`" + `.
+
+| attribute | value | default | meaning |
+|---|---|---|---|
+`)
+	for _, a := range ofPublish {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", a.name, a.form, a.standard, a.doc)
+	}
 	return b.String()
 }

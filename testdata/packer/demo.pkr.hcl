@@ -32,4 +32,10 @@ build {
     checksum_types = ["sha256"]
     output         = "output-demo/SHA256SUMS"
   }
+
+  # Files by version, checksums, an index and a pointer to the latest. The
+  # directory must be there: mkdir published
+  post-processor "prose-publish" {
+    target = "published"
+  }
 }

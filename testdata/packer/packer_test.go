@@ -39,6 +39,17 @@ func TestDemo(t *testing.T) {
 		t.Errorf("checksum wrote %q, %v", b, err)
 	}
 
+	// It was recorded, and published once.
+	published := filepath.Join(w.dir, "published/prose/0/prose-0-generic-amd64.qcow2")
+	if sum(t, published) != made.Artifacts[0].SHA256 {
+		t.Errorf("%s is another file", published)
+	}
+	show := exec.Command(filepath.Join(top, "bin/prose-image"), "catalog", "show", made.Release, "--json")
+	show.Env = w.env
+	if b, err := show.Output(); err != nil || !strings.Contains(string(b), published) || !strings.Contains(string(b), image) {
+		t.Errorf("the catalog has %s, %v", b, err)
+	}
+
 	// prose-image bakes the same bytes of the same recipe as a file.
 	cli := filepath.Join(t.TempDir(), "out")
 	if said, err := exec.Command(filepath.Join(top, "bin/prose-image"), "bake", filepath.Join(top, "testdata/recipes/demo.toml"), "-o", cli).CombinedOutput(); err != nil {
@@ -52,6 +63,11 @@ func TestDemo(t *testing.T) {
 	w.fails([]string{"output_directory: output-demo is not empty", "packer build -force"}, "build", template)
 	if said := w.ok("build", "-force", template); !strings.Contains(said, "convert  prose-0-generic-amd64.qcow2 cached") {
 		t.Errorf("the same image was made again:\n%s", said)
+	}
+	if found, err := filepath.Glob(filepath.Join(w.dir, "published/prose/*/*.qcow2")); err != nil || len(found) == 0 {
+		t.Errorf("published: %q, %v", found, err)
+	} else if releases, err := os.ReadDir(filepath.Join(w.dir, "published/prose")); err != nil || !onlyOne(releases) {
+		t.Errorf("published twice: %v, %v", releases, err)
 	}
 
 	toLogin(t, image)
@@ -236,4 +252,15 @@ build { sources = ["prose.x"] }
 			}
 		})
 	}
+}
+
+// onlyOne says whether there is one version, besides the pointer and its file.
+func onlyOne(entries []os.DirEntry) bool {
+	n := 0
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "latest") && !strings.HasPrefix(e.Name(), ".") {
+			n++
+		}
+	}
+	return n == 1
 }

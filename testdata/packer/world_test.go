@@ -49,7 +49,7 @@ func run(m *testing.M) int {
 	}()
 	if err == nil {
 		defer os.RemoveAll(plugins)
-		err = makePlugin(top, plugins)
+		err = makePlugin(top, plugins, "PLUGIN_TAGS=libsqlite3") // with the catalog
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -112,9 +112,12 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), home: t.TempDir()}
 	w.env = append(os.Environ(), "PACKER_CONFIG_DIR="+w.home, "PACKER_PLUGIN_PATH="+w.plugins(), "PACKER_CACHE_DIR="+filepath.Join(w.home, "cache"),
-		"CHECKPOINT_DISABLE=1", "PACKER_NO_COLOR=1")
-	if err := os.Mkdir(w.plugins(), 0o755); err != nil {
-		t.Fatal(err)
+		"CHECKPOINT_DISABLE=1", "PACKER_NO_COLOR=1", "XDG_DATA_HOME="+filepath.Join(w.home, "data"))
+	// The demo template publishes.
+	for _, dir := range []string{w.plugins(), filepath.Join(w.dir, "published")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return w
 }
