@@ -91,7 +91,7 @@ func doRun(ctx context.Context, r *run, args []string) (err error) {
 
 func doRunFails(ctx context.Context, r *run, args []string) error {
 	// Only the script's own end counts, not a connection that is gone.
-	out, err := r.machine.root(ctx, "set +e\n( set -e\n"+args[0]+"\n) 2>&1\necho\necho exit=$?\n")
+	out, err := r.machine.root(ctx, "set +e\n( set -e\n"+args[0]+"\n) 2>&1\ncode=$?\necho\necho exit=$code\n")
 	if err != nil {
 		return err
 	}
