@@ -89,9 +89,15 @@ func doRun(ctx context.Context, r *run, args []string) (err error) {
 	return err
 }
 
+// outcome is a script that never fails, and whose last line says how another
+// one ended.
+func outcome(script string) string {
+	return "set +e\n( set -e\n" + script + "\n) 2>&1\ncode=$?\necho\necho exit=$code\n"
+}
+
 func doRunFails(ctx context.Context, r *run, args []string) error {
 	// Only the script's own end counts, not a connection that is gone.
-	out, err := r.machine.root(ctx, "set +e\n( set -e\n"+args[0]+"\n) 2>&1\ncode=$?\necho\necho exit=$code\n")
+	out, err := r.machine.root(ctx, outcome(args[0]))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/prose-im/prose-image/builder/host"
 )
 
 const testKey = "ssh-ed25519 AAAA test"
@@ -75,6 +77,17 @@ func TestExpand(t *testing.T) {
 	const in = "{domain} {address} ${domain} {before} {unknown} {{.Names}} {serial.x:443}"
 	if got, want := r.expand(in), "chat.example 1.2.3.4 $chat.example a\nb {unknown} {{.Names}} {serial.x:443}"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestOutcome(t *testing.T) {
+	for script, want := range map[string]string{
+		"true": "exit=0", "false": "exit=1", "exit 3": "exit=3", "false; echo on": "exit=1", "echo said; no-such-command 2>/dev/null": "exit=127",
+	} {
+		out, err := host.Output(t.Context(), host.Command{Args: []string{"sh", "-euc", outcome(script)}})
+		if lines := strings.Split(strings.TrimSpace(string(out)), "\n"); err != nil || lines[len(lines)-1] != want || strings.Contains(string(out), "on\n") {
+			t.Errorf("%s: %v, %q", script, err, out)
+		}
 	}
 }
 
