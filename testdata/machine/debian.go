@@ -1,0 +1,88 @@
+// Package machine gives tests a Debian 13 in namespaces of its own, with Docker
+// and whatever packages they name: real programs at native speed, and nothing
+// of it is left when the test ends.
+package machine
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const suite = "trixie"
+
+// Docker is the packages of an engine with Compose.
+var Docker = []string{"ca-certificates", "containerd", "docker-cli", "docker-compose", "docker.io"}
+
+// Cache is the directory for what is slow to make: PROSE_TEST_CACHE, else one
+// in the user's cache.
+func Cache(t testing.TB) string {
+	t.Helper()
+	cache := os.Getenv("PROSE_TEST_CACHE")
+	if cache == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache = filepath.Join(dir, "prose-image", "test")
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return cache
+}
+
+// Debian gives the path of a tree with Docker and these packages, and makes it
+// when the cache has none. Nobody may write to it.
+func Debian(t testing.TB, packages ...string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test starts a real dockerd: run it as root")
+	}
+	for tool, pkg := range map[string]string{"mmdebstrap": "mmdebstrap", "nsenter": "util-linux", "ip": "iproute2"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatalf("%s is missing: apt-get install %s", tool, pkg)
+		}
+	}
+	packages = append(slices.Clone(Docker), packages...)
+	key := sha256.Sum256([]byte(suite + " " + strings.Join(packages, " ")))
+	return once(t, fmt.Sprintf("debian-docker-%x", key[:6]), func(dir string) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, "mmdebstrap", "--variant=apt", "--include="+strings.Join(packages, ","), suite, dir).CombinedOutput()
+		if err != nil {
+			t.Fatalf("making a Debian tree: %v\n%s", err, out)
+		}
+	})
+}
+
+// once gives the path of a directory in the cache, and has it made when it is
+// not there.
+func once(t testing.TB, name string, fill func(dir string)) string {
+	t.Helper()
+	cache := Cache(t)
+	dir := filepath.Join(cache, name)
+	if _, err := os.Stat(dir); err == nil {
+		return dir
+	}
+	temp, err := os.MkdirTemp(cache, ".tmp-"+name+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(temp)
+	fill(filepath.Join(temp, "made"))
+	// Another test may have been first; its directory is as good.
+	if err := os.Rename(filepath.Join(temp, "made"), dir); err != nil {
+		if _, err := os.Stat(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
