@@ -53,8 +53,10 @@ func run(ctx context.Context, m *machine, out io.Writer) error {
 		}
 		s := next(w, a.failed)
 		now := a.tell.status(ctx, w, s, a.errs)
-		if err := a.tell.publish(now, w); err != nil {
-			a.logf("telling people: %v", err)
+		if !a.stillHolds(w, s) {
+			if err := a.tell.publish(now, w); err != nil {
+				a.logf("telling people: %v", err)
+			}
 		}
 		if s.do == idle {
 			if !w.pod.busy {
@@ -81,6 +83,17 @@ func run(ctx context.Context, m *machine, out io.Writer) error {
 	}
 }
 
+// stillHolds says whether what the run before has told holds until the Pod was
+// looked at. Else a machine that is ready would be working for a moment in each
+// run.
+func (a *agent) stillHolds(w *world, s step) bool {
+	if w.state.Ready.IsZero() || s.do != startPod && !(w.pod.busy && w.pod.doing == "") {
+		return false
+	}
+	_, err := os.Stat(a.machine.path(statusPath))
+	return err == nil
+}
+
 // fail remembers what went wrong. The same is not tried again in this run; what
 // certificates learn from an authority or from DNS they remember themselves, and
 // go on with the next name.
@@ -91,7 +104,7 @@ func (a *agent) fail(s step, err error) {
 		again := a.tried[tried]
 		a.tried[tried] = true
 		switch s.cert.Action {
-		case certificate.CheckDNS, certificate.GetOne, certificate.AskRenewal, certificate.ReloadNGINX, certificate.ReloadProsody:
+		case certificate.CheckDNS, certificate.GetOne, certificate.AskRenewal, certificate.ReloadNGINX, certificate.ReloadProsody, certificate.CopyProsody:
 			if !again {
 				return
 			}

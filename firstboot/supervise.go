@@ -19,7 +19,7 @@ const upLimit = 12 * time.Minute
 // podSeen is what is known of the Pod.
 type podSeen struct {
 	busy, ready bool
-	doing       string // what is done or waited for now
+	doing       string // what is done or waited for now; empty: nothing so far
 	err         error  // why it was not brought up
 	versions    pod.Versions
 	started     time.Time // of the API: what it has read is as old as that
@@ -70,7 +70,10 @@ func (s *supervisor) start() error {
 	}
 	p.Log = func(step pod.Step) {
 		text := step.String()
-		if step.Verb != pod.Wait && step.Verb != pod.Ready {
+		if step.Verb == pod.Ready {
+			return
+		}
+		if step.Verb != pod.Wait {
 			s.logf("pod: %s", text)
 		}
 		s.set(func(n *podSeen) { n.doing = text })
