@@ -75,9 +75,13 @@ func next(w *world, failed map[action]bool) step {
 	}
 	cert := w.keeper.Next(w.certs)
 	switch cert.Action {
-	case certificate.Interim, certificate.Restore, certificate.CopyProsody:
+	case certificate.Interim, certificate.Restore:
 		if can(keep) {
 			return step{key: itemCertificates, what: words(cert), do: keep, cert: cert}
+		}
+	case certificate.CopyProsody:
+		if can(keep) {
+			return step{key: itemSetup, what: words(cert), do: keep, cert: cert}
 		}
 	}
 	// What was set up before goes on with wrong settings too.

@@ -235,6 +235,12 @@ func (a *agent) holdBack(ctx context.Context, w *world) {
 		if !w.pod.ready {
 			st.XMPP = certificate.Served{}
 		}
+		// What could not be given to Prosody waits for the next run. It lies where
+		// the Pod may put things in our way: nothing else waits for it.
+		if a.tried[string(certificate.CopyProsody)+" "+host] {
+			st.Prosody, st.XMPP = st.Live, certificate.Served{}
+			st.Prosody.Only = true
+		}
 		// And NGINX only once it has the sites that name them.
 		if !w.siteTaken() {
 			st.HTTPS = certificate.Served{}
