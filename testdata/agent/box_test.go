@@ -268,7 +268,9 @@ func (b *box) call(program string, args ...string) run {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
-	fmt.Fprintf(&b.log, "$ %s %s\n%s", program, strings.Join(args, " "), out.String())
+	if args[0] != "status" {
+		fmt.Fprintf(&b.log, "$ %s %s\n%s", program, strings.Join(args, " "), out.String())
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
 		b.t.Fatalf("waiting for %s %v to end: %v\n%s", program, args, errors.Join(err, context.Cause(ctx)), out.String())

@@ -1,6 +1,7 @@
 package agenttest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -106,7 +107,7 @@ func newWorld(t testing.TB, tools string) *world {
 		"listenAddress": pebbleAddress, "managementListenAddress": pebbleManagement,
 		"certificate": chainFile, "privateKey": keyFile,
 		"httpPort": 80, "tlsPort": 443, "keyAlgorithm": "ecdsa",
-		"retryAfter": map[string]int{"authz": 1, "order": 1},
+		"retryAfter": map[string]int{"authz": 1, "order": 0}, // seconds: a machine has other things to wait for
 		"profiles":   map[string]any{"default": map[string]any{"description": "ninety days", "validityPeriod": 90 * 86400}},
 	}})
 	if err != nil {
@@ -141,6 +142,34 @@ func newWorld(t testing.TB, tools string) *world {
 		t.Fatalf("the authority's root is no certificate: %v", err)
 	}
 	return w
+}
+
+// mail is a mail server that says yes to everything: the API does not start
+// without one.
+func (w *world) mail(name string) {
+	w.t.Helper()
+	w.records(outside, name)
+	var l net.Listener
+	if err := machine.InNetwork(w.pid, func() (err error) { l, err = net.Listen("tcp", outside+":587"); return err }); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				fmt.Fprintf(c, "220 %s ESMTP\r\n", name)
+				for lines := bufio.NewScanner(c); lines.Scan() && !strings.HasPrefix(lines.Text(), "QUIT"); {
+					fmt.Fprint(c, "250 of course\r\n")
+				}
+				fmt.Fprint(c, "221 bye\r\n")
+			}()
+		}
+	}()
 }
 
 // ip is a command about the network outside.

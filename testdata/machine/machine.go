@@ -116,6 +116,7 @@ func (m *Machine) cgroup() string { return filepath.Base(m.Dir)[1:] }
 // Command is a command inside.
 func (m *Machine) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"-t", fmt.Sprint(m.Pid), "-m", "-p", "-n", "-u"}, args...)...)
+	cmd.WaitDelay = 5 * time.Second // when what it started outlives it
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"}
 	return cmd
 }
