@@ -97,8 +97,8 @@ func links() []status.Link {
 	return []status.Link{
 		{Title: "Web app", URL: "https://prose.example.org/"},
 		{Title: "Dashboard", URL: "https://admin.prose.example.org/"},
-		{Title: "In an XMPP app", URL: "xmpp:example.org"},
-		{Title: "Help", URL: "https://prose.org/"},
+		{Title: "Discovery", URL: "https://example.org/.well-known/host-meta"},
+		{Title: "Chat apps", URL: "xmpp:example.org"},
 	}
 }
 
@@ -147,7 +147,7 @@ func dns() status.Status {
 }
 
 func locked() status.Status {
-	return status.Status{State: status.Waiting, Domain: domain, Addresses: []string{four, six}, Locked: true,
+	return status.Status{State: status.Ready, Domain: domain, Addresses: []string{four, six}, Locked: true,
 		Links: links(), Pod: &status.Versions{API: "0.6.2", Server: "0.4.1"},
 		Items: append(first(), pod(),
 			done("dns", "DNS records", "All records are there."),
