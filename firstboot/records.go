@@ -70,9 +70,9 @@ func addressType(a netip.Addr) string {
 
 // An answer is what DNS says about one record's name.
 type answer struct {
-	addresses []netip.Addr
-	services  []dns.Service
-	err       error
+	Addresses []netip.Addr  `json:",omitempty"`
+	Services  []dns.Service `json:",omitempty"`
+	Failed    bool          `json:",omitempty"` // it said nothing about some type
 }
 
 // lookUp asks DNS for what the records are about.
@@ -86,17 +86,13 @@ func lookUp(ctx context.Context, c dns.Client, records []status.Record) map[stri
 		}
 		var a answer
 		if r.Type == "SRV" {
-			var got dns.Answer
-			got, a.err = c.Lookup(ctx, r.Name, dns.SRV)
-			a.services = got.Services
+			got, err := c.Lookup(ctx, r.Name, dns.SRV)
+			a.Services, a.Failed = got.Services, err != nil
 		} else {
 			for _, t := range dns.AddressTypes {
 				got, err := c.Lookup(ctx, r.Name, t)
-				if err != nil {
-					a.err = err
-					continue
-				}
-				a.addresses = append(a.addresses, got.Addresses...)
+				a.Failed = a.Failed || err != nil
+				a.Addresses = append(a.Addresses, got.Addresses...)
 			}
 		}
 		out[r.Name] = a
@@ -135,7 +131,7 @@ func judgeRecords(records []status.Record, answers map[string]answer, ours []net
 
 func judgeAddress(r status.Record, a answer, ours []netip.Addr, look preflight.Result) (status.RecordState, []string) {
 	var mine, all []string
-	for _, addr := range a.addresses {
+	for _, addr := range a.Addresses {
 		// An address of the other family is another record's matter.
 		if r.Type != "CNAME" && addressType(addr) != r.Type {
 			continue
@@ -161,17 +157,15 @@ func judgeAddress(r status.Record, a answer, ours []netip.Addr, look preflight.R
 		return status.Wrong, all
 	case len(all) > 0:
 		return status.Present, nil
-	case a.err != nil:
+	case a.Failed:
 		return status.Unknown, nil
-	case r.Type == "AAAA" && len(a.addresses) > 0:
-		return status.Missing, nil
 	}
 	return status.Missing, nil
 }
 
 func judgeService(r status.Record, a answer) (status.RecordState, []string) {
 	var found []string
-	for _, s := range a.services {
+	for _, s := range a.Services {
 		data := fmt.Sprintf("%d %d %d %s.", s.Priority, s.Weight, s.Port, s.Target)
 		_, want, _ := strings.Cut(r.Data, " ")
 		_, want, _ = strings.Cut(want, " ") // port and target; the rest is taste
@@ -183,7 +177,7 @@ func judgeService(r status.Record, a answer) (status.RecordState, []string) {
 	switch {
 	case len(found) > 0:
 		return status.Wrong, found
-	case a.err != nil:
+	case a.Failed:
 		return status.Unknown, nil
 	}
 	return status.Missing, nil

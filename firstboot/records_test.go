@@ -1,7 +1,6 @@
 package firstboot
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -63,19 +62,19 @@ func TestJudgeRecords(t *testing.T) {
 		want   status.RecordState
 		found  string
 	}{
-		{"ours", a, answer{addresses: addrs("1.2.3.4")}, nil, status.Present, ""},
-		{"translated: nobody knows better", a, answer{addresses: addrs("9.9.9.9")}, nil, status.Present, ""},
+		{"ours", a, answer{Addresses: addrs("1.2.3.4")}, nil, status.Present, ""},
+		{"translated: nobody knows better", a, answer{Addresses: addrs("9.9.9.9")}, nil, status.Present, ""},
 		{"none", a, answer{}, nil, status.Missing, ""},
-		{"no answer", a, answer{err: errors.New("x")}, nil, status.Unknown, ""},
-		{"another machine answers", a, answer{addresses: addrs("5.6.7.8")}, foreign, status.Wrong, "5.6.7.8"},
+		{"no answer", a, answer{Failed: true}, nil, status.Unknown, ""},
+		{"another machine answers", a, answer{Addresses: addrs("5.6.7.8")}, foreign, status.Wrong, "5.6.7.8"},
 		{"it was wrong and is gone", a, answer{}, foreign, status.Missing, ""},
-		{"ours and another", a, answer{addresses: addrs("1.2.3.4", "5.6.7.8")}, nil, status.Wrong, "1.2.3.4 5.6.7.8"},
-		{"only the other family", six, answer{addresses: addrs("1.2.3.4")}, nil, status.Missing, ""},
-		{"the other family's fault", six, answer{addresses: addrs("1.2.3.4", "2a01::1")}, foreign, status.Present, ""},
-		{"an alias that leads to somebody", alias, answer{addresses: addrs("5.6.7.8")}, foreign, status.Wrong, "5.6.7.8"},
-		{"an address does for an alias", alias, answer{addresses: addrs("1.2.3.4")}, nil, status.Present, ""},
-		{"a service", srv, answer{services: []dns.Service{{Priority: 10, Weight: 1, Port: 5222, Target: "prose.example.org"}}}, nil, status.Present, ""},
-		{"another service", srv, answer{services: []dns.Service{{Port: 5223, Target: "prose.example.org"}}}, nil, status.Wrong, "0 0 5223 prose.example.org."},
+		{"ours and another", a, answer{Addresses: addrs("1.2.3.4", "5.6.7.8")}, nil, status.Wrong, "1.2.3.4 5.6.7.8"},
+		{"only the other family", six, answer{Addresses: addrs("1.2.3.4")}, nil, status.Missing, ""},
+		{"the other family's fault", six, answer{Addresses: addrs("1.2.3.4", "2a01::1")}, foreign, status.Present, ""},
+		{"an alias that leads to somebody", alias, answer{Addresses: addrs("5.6.7.8")}, foreign, status.Wrong, "5.6.7.8"},
+		{"an address does for an alias", alias, answer{Addresses: addrs("1.2.3.4")}, nil, status.Present, ""},
+		{"a service", srv, answer{Services: []dns.Service{{Priority: 10, Weight: 1, Port: 5222, Target: "prose.example.org"}}}, nil, status.Present, ""},
+		{"another service", srv, answer{Services: []dns.Service{{Port: 5223, Target: "prose.example.org"}}}, nil, status.Wrong, "0 0 5223 prose.example.org."},
 		{"no service", srv, answer{}, nil, status.Missing, ""},
 	} {
 		certs := certificate.Observed{c.record.Name: {Record: certificate.Record{Preflight: preflight.Result{Findings: c.look}}}}

@@ -34,8 +34,8 @@ const (
 type teller struct {
 	machine *machine
 	logf    func(format string, args ...any)
-	records []status.Record
-	looked  time.Time // when the records were looked up
+	answers map[string]answer // of DNS, by name
+	looked  time.Time         // when it was asked
 	last    status.State
 }
 
@@ -46,8 +46,7 @@ func (t *teller) status(ctx context.Context, w *world, s step, errs map[string]s
 		out.Addresses = append(out.Addresses, a.String())
 	}
 	if w.state.Domain != "" {
-		t.look(ctx, w)
-		out.Records = t.records
+		out.Records = t.look(ctx, w)
 		out.Certificates = certificates(w)
 		out.Locked = !w.state.Account
 		d := w.state.Domain
@@ -70,68 +69,69 @@ func (t *teller) status(ctx context.Context, w *world, s step, errs map[string]s
 // timerEvery is how long after a run the unit's timer starts the next.
 const timerEvery = 20 * time.Second
 
-// look looks the records up when it is time.
-func (t *teller) look(ctx context.Context, w *world) {
+// look judges the records, by what DNS says and by what was found since at the
+// addresses. DNS is asked again when it is time.
+func (t *teller) look(ctx context.Context, w *world) []status.Record {
 	wanted := wantedRecords(w.state.Domain, w.settings.Federation, w.addresses)
+	if t.answers == nil {
+		t.remembered()
+	}
+	judge := func() []status.Record { return judgeRecords(wanted, t.answers, w.addresses, w.certs) }
+	records := judge()
 	every := lookLate
-	for _, r := range t.records {
+	for _, r := range records {
 		if r.State != status.Present && !r.Optional {
 			every = lookSoon
 		}
 	}
-	if t.records == nil {
-		t.records, t.looked = t.remembered(wanted)
-	}
-	age := w.now.Sub(t.looked)
-	if len(t.records) > 0 && age >= 0 && age < every {
-		return
+	if age := w.now.Sub(t.looked); t.answers != nil && covers(t.answers, wanted) && age >= 0 && age < every {
+		return records
 	}
 	servers, err := t.machine.servers()
 	if err != nil {
 		t.logf("%v", err)
 	}
-	t.records = judgeRecords(wanted, lookUp(ctx, dns.Client{Servers: servers}, wanted), w.addresses, w.certs)
-	t.looked = w.now
+	t.answers, t.looked = lookUp(ctx, dns.Client{Servers: servers}, wanted), w.now
 	t.remember()
+	return judge()
 }
 
-// recordsPath keeps what DNS said between runs: asking at each would be a
-// burden for others.
-const recordsPath = runDir + "/records.json"
+// covers says whether DNS was asked about every record.
+func covers(answers map[string]answer, records []status.Record) bool {
+	for _, r := range records {
+		if _, ok := answers[r.Name]; !ok {
+			return false
+		}
+	}
+	return true
+}
 
-type rememberedRecords struct {
+// answersPath keeps what DNS said between runs: asking at each would be a burden
+// for others.
+const answersPath = runDir + "/dns.json"
+
+type rememberedAnswers struct {
 	At      time.Time
-	Records []status.Record
+	Answers map[string]answer
 }
 
 func (t *teller) remember() {
-	b, err := json.Marshal(rememberedRecords{t.looked, t.records})
+	b, err := json.Marshal(rememberedAnswers{t.looked, t.answers})
 	if err == nil {
-		_, err = t.machine.write(recordsPath, b, 0o600, root)
+		_, err = t.machine.write(answersPath, b, 0o600, root)
 	}
 	if err != nil {
 		t.logf("remembering what DNS said: %v", err)
 	}
 }
 
-// remembered gives what an earlier run has kept, if it is about the same
-// records.
-func (t *teller) remembered(wanted []status.Record) ([]status.Record, time.Time) {
-	b, err := t.machine.read(recordsPath, root)
-	var r rememberedRecords
-	if err != nil || b == nil || json.Unmarshal(b, &r) != nil || len(r.Records) < len(wanted) {
-		return nil, time.Time{}
+// remembered takes over what an earlier run has kept.
+func (t *teller) remembered() {
+	b, err := t.machine.read(answersPath, root)
+	var r rememberedAnswers
+	if err == nil && b != nil && json.Unmarshal(b, &r) == nil {
+		t.answers, t.looked = r.Answers, r.At
 	}
-	for i, want := range wanted {
-		have := r.Records[i]
-		if have.Name != want.Name || have.Type != want.Type || have.Data != want.Data || have.Optional != want.Optional {
-			return nil, time.Time{}
-		}
-		if have.State != status.Present && !have.Optional && t.machine.clock().Sub(r.At) > lookSoon {
-			return nil, time.Time{}
-		}
-	}
-	return r.Records, r.At
 }
 
 func certificates(w *world) []status.Certificate {
