@@ -34,6 +34,7 @@ const (
 	openDoor    action = "open the dashboard"
 	closeDoor   action = "close the dashboard"
 	applyConfig action = "have the Pod read its configuration"
+	beginAgain  action = "have the Pod begin again"
 )
 
 // The items of the status.
@@ -93,6 +94,11 @@ func next(w *world, failed map[action]bool) step {
 		return step{key: itemNGINX, what: "giving NGINX its sites", do: writeSite}
 	case (!w.wallsAre || w.state.Walls != digest(w.walls)) && !w.held() && can(writeWalls):
 		return step{key: itemWalls, what: "setting the walls", do: writeWalls}
+	}
+	// A factory reset empties prose.toml, and the Pod waits until it is told that
+	// there is one again.
+	if w.pod.waiting && !w.pod.started.IsZero() && w.pod.started.Before(w.state.ConfigAt) && ready && can(beginAgain) {
+		return step{key: itemPod, what: "having the Pod begin again: it has not read its configuration", do: beginAgain}
 	}
 	if w.pod.ready {
 		switch {

@@ -86,6 +86,12 @@ func TestNext(t *testing.T) {
 		{"never a site without a door", func(w *world) { w.state.Site, w.doorKey = "", false }, []action{makeDoorKey}, "idle"},
 		{"other walls", func(w *world) { w.wallsAre = false }, nil, "set the walls"},
 		{"a newer configuration", func(w *world) { w.state.ConfigAt = t0 }, nil, "have the Pod read its configuration"},
+		{"a Pod that waits for its configuration", func(w *world) {
+			w.pod, w.state.ConfigAt = podSeen{busy: true, waiting: true, started: t0.Add(-time.Minute)}, t0
+		}, nil, "have the Pod begin again"},
+		{"a Pod that comes up with its configuration", func(w *world) {
+			w.pod, w.state.ConfigAt = podSeen{busy: true, waiting: true, started: t0}, t0.Add(-time.Minute)
+		}, nil, "idle"},
 		{"an account", func(w *world) { w.state.Account = false }, nil, "open the dashboard"},
 		{"a factory reset", func(w *world) { w.pod.account = &no }, nil, "close the dashboard"},
 		{"nobody knows whether an account exists", func(w *world) { w.pod.account = nil }, nil, "idle"},

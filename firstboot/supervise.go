@@ -19,6 +19,7 @@ const upLimit = 12 * time.Minute
 // podSeen is what is known of the Pod.
 type podSeen struct {
 	busy, ready bool
+	waiting     bool   // for containers that run
 	doing       string // what is done or waited for now; empty: nothing so far
 	err         error  // why it was not brought up
 	versions    pod.Versions
@@ -76,7 +77,7 @@ func (s *supervisor) start() error {
 		if step.Verb != pod.Wait {
 			s.logf("pod: %s", text)
 		}
-		s.set(func(n *podSeen) { n.doing = text })
+		s.set(func(n *podSeen) { n.doing, n.waiting = text, step.Verb == pod.Wait })
 	}
 	s.pod = p
 	s.set(func(n *podSeen) { n.busy, n.err = true, nil })
@@ -158,26 +159,26 @@ func (s *supervisor) forgetAccount() {
 	})
 }
 
-// container is the id of a service's container.
-func (s *supervisor) container(ctx context.Context, service string) (string, error) {
+// container is the id of a service's container, and since when it runs.
+func (s *supervisor) container(ctx context.Context, service string) (string, time.Time, error) {
 	if s.pod == nil {
-		return "", errors.New("the Pod has not been looked at")
+		return "", time.Time{}, errors.New("the Pod has not been looked at")
 	}
 	state, err := s.pod.Observe(ctx)
 	if err != nil {
-		return "", err
+		return "", time.Time{}, err
 	}
 	for _, c := range state.Containers {
 		if c.Service == service && c.Status == "running" {
-			return c.ID, nil
+			return c.ID, c.Started, nil
 		}
 	}
-	return "", fmt.Errorf("no container of %s runs", service)
+	return "", time.Time{}, fmt.Errorf("no container of %s runs", service)
 }
 
 // hangUp has the server and its Prosody read their files again.
 func (s *supervisor) hangUp(ctx context.Context) error {
-	id, err := s.container(ctx, "server")
+	id, _, err := s.container(ctx, "server")
 	if err != nil {
 		return err
 	}
@@ -190,13 +191,26 @@ func (s *supervisor) reconfigure(ctx context.Context) error {
 	if err := s.hangUp(ctx); err != nil {
 		return err
 	}
-	id, err := s.container(ctx, "api")
-	if err != nil {
-		return err
-	}
-	if err := s.machine.engine.Restart(ctx, id, 10*time.Second); err != nil {
+	if err := s.restart(ctx, "api"); err != nil {
 		return err
 	}
 	s.set(func(n *podSeen) { n.ready = false })
 	return nil
+}
+
+// begin has a Pod that waits for its configuration start with it. A signal
+// would end a server that is not up.
+func (s *supervisor) begin(ctx context.Context) error {
+	if err := s.restart(ctx, "server"); err != nil {
+		return err
+	}
+	return s.restart(ctx, "api")
+}
+
+func (s *supervisor) restart(ctx context.Context, service string) error {
+	id, _, err := s.container(ctx, service)
+	if err != nil {
+		return err
+	}
+	return s.machine.engine.Restart(ctx, id, 10*time.Second)
 }

@@ -124,6 +124,10 @@ func (a *agent) look(ctx context.Context) (*world, error) {
 	if w.state, err = m.loadState(); err != nil {
 		return nil, err
 	}
+	// What a clock that was ahead has dated must not be newer than every Pod.
+	if w.state.ConfigAt.After(w.now) {
+		w.state.ConfigAt = w.now
+	}
 	w.settings, w.report = settings.Load(or(m.at, "/"))
 	w.asked = w.settings.Domain
 	if w.state.Domain != "" {
@@ -167,6 +171,11 @@ func (a *agent) look(ctx context.Context) (*world, error) {
 	w.wallsAre = m.is(file{wallsPath, w.walls, 0o644, root})
 
 	w.pod = a.pod.seen()
+	if w.pod.waiting {
+		if _, w.pod.started, err = a.pod.container(ctx, "api"); err != nil {
+			a.logf("looking since when the API runs: %v", err)
+		}
+	}
 	if w.keeper, err = a.keeperFor(w); err != nil {
 		return nil, err
 	}
