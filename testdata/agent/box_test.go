@@ -15,7 +15,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -250,8 +249,6 @@ func (b *box) settings(more string) {
 type run struct {
 	out  string
 	code int
-	cpu  time.Duration // of user and system, with what it has started
-	rss  int64         // bytes, of the largest process
 }
 
 // agent calls the program as its unit does.
@@ -275,11 +272,7 @@ func (b *box) call(program string, args ...string) run {
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
 		b.t.Fatalf("waiting for %s %v to end: %v\n%s", program, args, errors.Join(err, context.Cause(ctx)), out.String())
 	}
-	r := run{out: out.String(), code: cmd.ProcessState.ExitCode(), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
-	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		r.rss = u.Maxrss << 10
-	}
-	return r
+	return run{out.String(), cmd.ProcessState.ExitCode()}
 }
 
 // status is what the agent tells people, and the exit code of that.
