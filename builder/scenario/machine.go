@@ -59,7 +59,8 @@ func newMachine(s *Scenario, firmware boot.Firmware, accel boot.Accel, image, di
 }
 
 // seedOf is what the owner gives the machine. The key to log in with comes as
-// metadata, so that user-data is the scenario's alone.
+// metadata, so that user-data is the scenario's alone, and so does the public
+// address, which no interface of the machine has, as on most clouds.
 func seedOf(s *Scenario, key string, replace *strings.Replacer) (seed.Seed, error) {
 	text := "#cloud-config\n{}\n"
 	switch {
@@ -78,7 +79,7 @@ func seedOf(s *Scenario, key string, replace *strings.Replacer) (seed.Seed, erro
 		}
 		text = "#cloud-config\n" + string(config)
 	}
-	meta, err := json.Marshal(map[string]any{"instance-id": "scenario-" + s.Name, "local-hostname": "prose", "public-keys": []string{key}})
+	meta, err := json.Marshal(map[string]any{"instance-id": "scenario-" + s.Name, "local-hostname": "prose", "public-keys": []string{key}, "public-ipv4": Address})
 	if err != nil {
 		return seed.Seed{}, fmt.Errorf("writing metadata: %w", err)
 	}

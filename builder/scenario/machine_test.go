@@ -37,7 +37,7 @@ func TestSeed(t *testing.T) {
 		if err != nil {
 			t.Fatal(tt.name, err)
 		}
-		if !strings.Contains(string(got.MetaData), `"public-keys":["`+testKey+`"]`) || !strings.Contains(string(got.NetworkConfig), "10.0.2.2") {
+		if !strings.Contains(string(got.MetaData), `"public-keys":["`+testKey+`"]`) || !strings.Contains(string(got.MetaData), `"public-ipv4":"1.2.3.4"`) || !strings.Contains(string(got.NetworkConfig), "10.0.2.2") {
 			t.Errorf("%s: %s\n%s", tt.name, got.MetaData, got.NetworkConfig)
 		}
 		if tt.user != "" && string(got.UserData) != tt.user {
