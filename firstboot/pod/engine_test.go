@@ -16,6 +16,7 @@ import (
 
 	"github.com/prose-im/prose-image/firstboot/engine"
 	"github.com/prose-im/prose-image/firstboot/pod"
+	"github.com/prose-im/prose-image/testdata/machine"
 )
 
 const podDir = "/usr/lib/prose/pod"
@@ -24,17 +25,17 @@ var services = []string{"api", "app", "dashboard", "server"}
 
 // The whole of it on a real engine, with the double's real programs.
 func TestEngine(t *testing.T) {
-	m := start(t)
-	mirror, images := m.serve()
-	m.write("/etc/docker/daemon.json", daemon(t, mirror))
-	m.spawn([]string{"test", "-S", "/run/containerd/containerd.sock"}, "containerd")
-	m.startDocker()
-
-	pinned := "services:\n"
-	byName := map[string]string{"prose-pod-server": "server", "prose-pod-api": "api", "prose-pod-dashboard": "dashboard", "prose-app-web": "app"}
-	for _, i := range images {
-		pinned += fmt.Sprintf("  %s: {image: \"%s@%s\", pull_policy: missing}\n", byName[path.Base(i.Repository)], i.Reference(), i.Digest)
+	m := machine.Start(t, machine.Debian(t), "")
+	images := machine.Images(t)
+	daemon, err := os.ReadFile("../../overlays/base/etc/docker/daemon.json")
+	if err != nil {
+		t.Fatal(err)
 	}
+	m.Write("/etc/docker/daemon.json", machine.Daemon(t, daemon, m.Serve(images)))
+	m.StartContainerd()
+	m.StartDocker()
+
+	pinned := machine.Pinned(images)
 	var files []pod.File
 	env := map[string][]byte{}
 	for _, name := range []string{"compose.yaml", "compose.override.yaml", "compose.images.yaml", "compose.env", "server.env", "api.env"} {
@@ -46,15 +47,15 @@ func TestEngine(t *testing.T) {
 			}
 		}
 		full := path.Join(podDir, name)
-		m.write(full, string(b))
+		m.Write(full, string(b))
 		env[full] = b
 		if path.Ext(name) == ".yaml" {
 			files = append(files, pod.File{Name: full, Content: b})
 		}
 	}
-	m.write("/etc/prose/prose.toml", "[server]\ndomain = \"example.org\"\n[api]\naddress = \"::\"\n")
-	m.write("/var/lib/prose-pod-api/database.sqlite", "")
-	m.run(t, "sh", "-c", `cd / && mkdir -p etc/prosody/certs var/lib/prosody var/lib/prose-pod-server
+	m.Write("/etc/prose/prose.toml", "[server]\ndomain = \"example.org\"\n[api]\naddress = \"::\"\n")
+	m.Write("/var/lib/prose-pod-api/database.sqlite", "")
+	m.Run(t, "sh", "-c", `cd / && mkdir -p etc/prosody/certs var/lib/prosody var/lib/prose-pod-server
 chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-server var/lib/prose-pod-api`)
 
 	vars, err := pod.ParseEnv("compose.env", env[podDir+"/compose.env"], nil)
@@ -73,7 +74,7 @@ chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-serve
 		return d
 	}
 	var told []string
-	p := &pod.Pod{Desired: want(files), Engine: engine.New(m.root + "/run/docker.sock"), HTTP: m.client(),
+	p := &pod.Pod{Desired: want(files), Engine: engine.New(m.Root + "/run/docker.sock"), HTTP: m.Client(),
 		Log: func(s pod.Step) { told = append(told, s.String()) }}
 	up := func(t *testing.T, within time.Duration) time.Duration {
 		t.Helper()
@@ -103,14 +104,14 @@ chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-serve
 			f = append(f, "-f", c.Name)
 		}
 		f = append([]string{"docker", "compose", "--progress", "plain", "--project-directory", podDir, "--env-file", podDir + "/compose.env"}, f...)
-		return m.run(t, append(f, args...)...)
+		return m.Run(t, append(f, args...)...)
 	}
 	inspect := func(t *testing.T) map[string]any {
 		t.Helper()
 		all := map[string]any{}
 		for _, s := range services {
 			var list []any
-			if err := json.Unmarshal([]byte(m.run(t, "docker", "inspect", "prose-"+s+"-1")), &list); err != nil {
+			if err := json.Unmarshal([]byte(m.Run(t, "docker", "inspect", "prose-"+s+"-1")), &list); err != nil {
 				t.Fatal(err)
 			}
 			all[s] = list[0]
@@ -119,13 +120,13 @@ chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-serve
 	}
 	starts := func(t *testing.T) string {
 		t.Helper()
-		return m.run(t, "docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", "prose-server-1", "prose-api-1", "prose-dashboard-1", "prose-app-1")
+		return m.Run(t, "docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", "prose-server-1", "prose-api-1", "prose-dashboard-1", "prose-app-1")
 	}
 
 	if t.Run("pulls what is missing", func(t *testing.T) {
 		up(t, 5*time.Minute)
 		compose(t, "down", "--volumes", "--timeout", "1")
-		if out := m.run(t, "docker", "ps", "--all", "--quiet"); out != "" {
+		if out := m.Run(t, "docker", "ps", "--all", "--quiet"); out != "" {
 			t.Errorf("compose down leaves %s", out)
 		}
 	}); t.Failed() {
@@ -137,7 +138,7 @@ chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-serve
 	t.Run("compose", func(t *testing.T) {
 		begin := time.Now()
 		compose(t, "up", "--detach", "--remove-orphans", "--quiet-pull")
-		client := m.client()
+		client := m.Client()
 		for {
 			res, err := client.Get("http://127.0.0.1:8081/api/pod/version")
 			if err == nil {
@@ -196,7 +197,7 @@ chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-serve
 		t.Run("crash "+s, func(t *testing.T) {
 			// As when the program itself ends: the engine starts it again.
 			before := starts(t)
-			m.run(t, "sh", "-c", "kill -9 $(docker inspect --format '{{.State.Pid}}' prose-"+s+"-1)")
+			m.Run(t, "sh", "-c", "kill -9 $(docker inspect --format '{{.State.Pid}}' prose-"+s+"-1)")
 			for begin := time.Now(); starts(t) == before; {
 				if time.Since(begin) > time.Minute {
 					t.Fatal("waiting for the engine to start it again: nothing in a minute")
@@ -205,7 +206,7 @@ chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-serve
 			up(t, time.Minute)
 		})
 		t.Run("remove "+s, func(t *testing.T) {
-			m.run(t, "docker", "rm", "--force", "prose-"+s+"-1")
+			m.Run(t, "docker", "rm", "--force", "prose-"+s+"-1")
 			up(t, time.Minute)
 		})
 	}
@@ -214,7 +215,7 @@ chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-serve
 		more := pod.File{Name: "more", Content: []byte("services: {api: {environment: {TZ: Etc/UTC}}}")}
 		p.Desired = want(append(slices.Clone(files), more))
 		up(t, time.Minute)
-		if out := m.run(t, "docker", "inspect", "--format", "{{.Config.Env}}", "prose-api-1"); !strings.Contains(out, "TZ=Etc/UTC") {
+		if out := m.Run(t, "docker", "inspect", "--format", "{{.Config.Env}}", "prose-api-1"); !strings.Contains(out, "TZ=Etc/UTC") {
 			t.Errorf("environment %s", out)
 		}
 		p.Desired = want(files)
@@ -222,17 +223,17 @@ chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-serve
 	})
 
 	t.Run("orphan", func(t *testing.T) {
-		m.run(t, "docker", "run", "--detach", "--name", "prose-old-1", "--label", "com.docker.compose.project=prose", "--label", "com.docker.compose.service=old",
+		m.Run(t, "docker", "run", "--detach", "--name", "prose-old-1", "--label", "com.docker.compose.project=prose", "--label", "com.docker.compose.service=old",
 			"--label", "com.docker.compose.oneoff=False", p.Desired.Containers[2].Config.Image)
 		up(t, time.Minute)
-		if out := m.run(t, "docker", "ps", "--all", "--format", "{{.Names}}"); strings.Contains(out, "old") {
+		if out := m.Run(t, "docker", "ps", "--all", "--format", "{{.Names}}"); strings.Contains(out, "old") {
 			t.Errorf("still there: %s", out)
 		}
 	})
 
 	t.Run("new daemon", func(t *testing.T) {
 		before := starts(t)
-		m.stopDocker()
+		m.StopDocker()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		if _, err := p.Up(ctx); err == nil {
 			t.Error("Ready without an engine")
@@ -240,7 +241,7 @@ chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-serve
 			t.Log(err)
 		}
 		cancel()
-		m.startDocker()
+		m.StartDocker()
 		up(t, time.Minute)
 		if starts(t) != before {
 			t.Errorf("it did %v", told)
@@ -249,7 +250,7 @@ chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-serve
 
 	// As after a power cut: the engine comes back and starts them all at once.
 	t.Run("all at once", func(t *testing.T) {
-		m.run(t, "sh", "-c", "kill -9 $(docker inspect --format '{{.State.Pid}}' prose-api-1 prose-dashboard-1 prose-server-1 prose-app-1)")
+		m.Run(t, "sh", "-c", "kill -9 $(docker inspect --format '{{.State.Pid}}' prose-api-1 prose-dashboard-1 prose-server-1 prose-app-1)")
 		up(t, time.Minute)
 	})
 
@@ -261,8 +262,8 @@ chown -R 1001:1001 etc/prose etc/prosody var/lib/prosody var/lib/prose-pod-serve
 			t.Errorf("%v", err)
 		}
 	})
-	m.run(t, "sh", "-c", "docker rm --force $(docker ps --all --quiet)")
-	m.stopDocker()
+	m.Run(t, "sh", "-c", "docker rm --force $(docker ps --all --quiet)")
+	m.StopDocker()
 }
 
 func isError(err, target error) bool { return err != nil && errors.Is(err, target) }
