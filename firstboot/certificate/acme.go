@@ -323,6 +323,7 @@ func (k *Keeper) finish(ctx context.Context, a *authority, r *Record, order acme
 	if k.finalized != nil {
 		k.finalized()
 	}
+	sweep(k.Settings.Preflight.Webroot)
 	certs, err := a.client.GetCertificateChain(ctx, a.account, order.Certificate)
 	if err != nil {
 		return nil, fmt.Errorf("fetching the certificate: %w", err)
@@ -385,6 +386,22 @@ func (k *Keeper) authorize(ctx context.Context, a *authority, at string) error {
 		return fmt.Errorf("proving that the name is ours: %w", err)
 	}
 	return nil
+}
+
+// sweep takes away challenges that killed runs have left: files that begin with
+// their own name and a dot (RFC 8555 section 8.1), and what was to become one.
+func sweep(webroot string) {
+	entries, _ := os.ReadDir(webroot)
+	for _, e := range entries {
+		path, name := filepath.Join(webroot, e.Name()), e.Name()
+		data, err := os.ReadFile(path)
+		if err != nil || !e.Type().IsRegular() {
+			continue
+		}
+		if strings.HasPrefix(string(data), name+".") || strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".new") {
+			_ = os.Remove(path) // whoever reads it learns nothing
+		}
+	}
 }
 
 // reason is why the authority did not believe us.

@@ -9,7 +9,8 @@ import (
 // writeFile replaces a file as a whole, and returns once it would survive a
 // power cut. The directory must be root's alone.
 func writeFile(path string, data []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	// One name, so that killed runs leave one such file at most.
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
