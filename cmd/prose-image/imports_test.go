@@ -49,7 +49,7 @@ var arrows = map[string][]string{
 	"firstboot/settings":    {"cloudinit"},
 	"firstboot/status":      {},
 	"overlays":              {},
-	"packer":                {"builder", "builder/progress", "builder/recipe"},
+	"packer":                {"builder", "builder/progress", "builder/publish", "builder/recipe"},
 }
 
 // tests are packages that hold tests and what only they need.
