@@ -207,6 +207,12 @@ func seen(c engine.Container) Seen {
 func (p *Pod) ask(ctx context.Context, s *State) {
 	srv, a, dash := s.running(server), s.running(api), s.running(dashboard)
 	if srv != nil && a != nil && dash != nil {
+		// The API itself first: what it does not answer, the dashboard writes into
+		// its log as an error.
+		if s.Answer, _ = p.get(ctx, "http://"+a.Address+":8080/pod/version"); s.Answer != http.StatusOK {
+			p.askServer(ctx, s, srv)
+			return
+		}
 		var body []byte
 		s.Answer, body = p.get(ctx, or(p.Version, "http://127.0.0.1:8081/api/pod/version"))
 		s.Versions = readVersions(body)
@@ -214,7 +220,14 @@ func (p *Pod) ask(ctx context.Context, s *State) {
 			s.Answer = 0
 		}
 	}
-	if srv == nil || srv.Address == "" || s.Answer == http.StatusOK {
+	if s.Answer != http.StatusOK {
+		p.askServer(ctx, s, srv)
+	}
+}
+
+// askServer asks the server for its health.
+func (p *Pod) askServer(ctx context.Context, s *State, srv *Seen) {
+	if srv == nil || srv.Address == "" {
 		return
 	}
 	s.Health, _ = p.get(ctx, "http://"+srv.Address+":8080/health")
