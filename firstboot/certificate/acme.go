@@ -230,8 +230,9 @@ func (k *Keeper) begin(ctx context.Context, a *authority, r *Record, now time.Ti
 		order, err = a.client.NewOrder(ctx, a.account, asked)
 		switch {
 		case err == nil:
-		case asked.Replaces != "" && is(err, acme.ProblemTypeAlreadyReplaced, acme.ProblemTypeMalformed, acme.ProblemTypeUnauthorized, problemPrefix+"notFound"):
-			// Another order has replaced it, or the authority has not signed it.
+		case asked.Replaces != "" && is(err, acme.ProblemTypeAlreadyReplaced, acme.ProblemTypeMalformed, acme.ProblemTypeUnauthorized, acme.ProblemTypeServerInternal, problemPrefix+"notFound"):
+			// Another order has replaced it, the authority has not signed it, or it
+			// stumbles over the field (Pebble 2.10 over serials that begin with zero).
 			asked.Replaces = ""
 			continue
 		case asked.Profile != "" && is(err, problemPrefix+"invalidProfile"):

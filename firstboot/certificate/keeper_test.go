@@ -1,9 +1,11 @@
 package certificate
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -180,6 +182,39 @@ func TestBadNonces(t *testing.T) {
 	w.good()
 	if n := w.observe()[w.one()].Record; n.Issued == nil || n.Order != nil {
 		t.Errorf("%+v", n)
+	}
+}
+
+// An authority that stumbles over the field of RFC 9773 gets an order without it.
+func TestRenewalWithoutReplaces(t *testing.T) {
+	w := newWorld(t)
+	w.keeper.Settings.Names = Names(domain, false)[:1]
+	w.rightDNS()
+	w.settle()
+	before := w.observe()[domain].Live.Serial
+	refused := 0
+	w.proxy.set(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/order-plz" {
+			return false
+		}
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if payload(body)["replaces"] == nil {
+			return false
+		}
+		refused++
+		rw.Header().Set("Content-Type", "application/problem+json")
+		rw.WriteHeader(http.StatusInternalServerError)
+		io.WriteString(rw, `{"type":"urn:ietf:params:acme:error:serverInternal","status":500}`)
+		return true
+	})
+	if err := w.keeper.Renew(domain); err != nil {
+		t.Fatal(err)
+	}
+	w.settle()
+	w.good()
+	if after := w.observe()[domain]; after.Live.Serial == before || refused == 0 || after.Record.Issued.Replaces != "" {
+		t.Errorf("serial %s, %d refused, %+v", after.Live.Serial, refused, after.Record.Issued)
 	}
 }
 
