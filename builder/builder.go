@@ -155,7 +155,7 @@ func Bake(ctx context.Context, c Config) (_ *Result, err error) {
 
 	// 4. For each platform its own layers, the disk, the artifacts.
 	result := &Result{Schema: 1, Name: plan.Name, Version: plan.Version, Arch: plan.Arch, Release: plan.Release.String(), Tool: ToolVersion(), Date: plan.Epoch}
-	if result.Recipe, result.Lock, err = in.sums(c.Recipe); err != nil {
+	if result.Recipe, result.Lock, err = in.sums(&c); err != nil {
 		return nil, err
 	}
 	// What an earlier bake left is of use when it can be read.

@@ -58,11 +58,14 @@ func load(ctx context.Context, c *Config) (*Inputs, error) {
 	return in, err
 }
 
-// sums are the digests of the recipe's file and of the lock.
-func (in *Inputs) sums(path string) (recipe, lock string, err error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", "", fmt.Errorf("reading recipe: %w", err)
+// sums are the digests of the recipe, its file or what stands for one, and of
+// the lock.
+func (in *Inputs) sums(c *Config) (recipe, lock string, err error) {
+	b := c.Document
+	if b == nil {
+		if b, err = os.ReadFile(c.Recipe); err != nil {
+			return "", "", fmt.Errorf("reading recipe: %w", err)
+		}
 	}
 	l, err := in.Lock.Sum()
 	return fmt.Sprintf("%x", sha256.Sum256(b)), fmt.Sprintf("%x", l), err
