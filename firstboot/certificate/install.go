@@ -130,7 +130,8 @@ func (p Paths) prune(host string, keep ...string) error {
 			continue
 		}
 		pair, _, _, err := readPair(filepath.Join(archive, e.Name()), host)
-		if err != nil || !pair.Signed {
+		// One under another name was on its way when its run was killed.
+		if err != nil || !pair.Signed || pair.Serial != e.Name() {
 			if err := os.RemoveAll(filepath.Join(archive, e.Name())); err != nil {
 				return fmt.Errorf("removing old certificates of %s: %w", host, err)
 			}
