@@ -62,6 +62,12 @@ var journeys = []journey{
 	{name: "apex elsewhere", from: "unset", dns: map[string]string{domain: elsewhere}, end: 3, made: names[1:]},
 	{name: "renewal", from: "ready", more: func(b *box) { b.agent("renew", "prose."+domain, domain) }, made: []string{domain, "prose." + domain}},
 	{name: "other settings", from: "ready", more: func(b *box) { b.settings("company: Another\nfederation: false\n") }},
+	{name: "first boot", from: "unset", made: names, more: func(b *box) {
+		b.Run(b.t, "sh", "-c", `docker ps --all --quiet | xargs -r docker rm --force --volumes
+docker network ls --quiet --filter label=com.docker.compose.project=prose | xargs -r docker network rm
+docker volume ls --quiet --filter label=com.docker.compose.project=prose | xargs -r docker volume rm
+rm -rf /etc/prose/prose.toml /var/lib/prosody/* /var/lib/prose-pod-server/* /var/lib/prose-pod-api/*`)
+	}},
 	{name: "first account", from: "ready", more: func(b *box) {
 		b.Try("docker", "exec", "prose-server-1", "prosodyctl", "shell", "user", "delete", "bob@"+domain)
 		b.Try("sh", "-c", "nginx -s reload")
@@ -71,10 +77,10 @@ var journeys = []journey{
 
 // TestCrashes kills the agent at its system calls, in journeys that matter, and
 // has it go on. With AGENT_CRASHES=all at every fourth of
-// them, else at every twenty-fourth.
+// them, else at every thirty-second.
 func TestCrashes(t *testing.T) {
 	const machines = 4 // most of the time is waiting
-	every := 24
+	every := 32
 	if os.Getenv("AGENT_CRASHES") == "all" {
 		every = 4
 	}
