@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -121,11 +120,11 @@ http {
 // it refuses leaves it with the sites that it had.
 func (a *agent) writeSite(ctx context.Context, w *world) error {
 	m := a.machine
-	candidate := sitePath + ".candidate"
+	// Both stay until the next time, or the next boot.
+	candidate := runDir + "/nginx-sites.conf"
 	if _, err := m.write(candidate, w.site, 0o600, root); err != nil {
 		return err
 	}
-	defer os.Remove(m.path(candidate))
 	config := runDir + "/nginx-test.conf"
 	if _, err := m.write(config, fmt.Appendf(nil, testConfig, m.path(runDir), m.path(candidate)), 0o600, root); err != nil {
 		return err
