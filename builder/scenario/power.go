@@ -32,7 +32,11 @@ func doReboot(ctx context.Context, r *run, _ []string) error {
 	}
 	for {
 		r.machine.leave()
-		if now, err := r.machine.root(ctx, bootID); err == nil && strings.TrimSpace(now) != strings.TrimSpace(before) {
+		// A session from before the machine went down would wait for ever.
+		try, cancel := context.WithTimeout(ctx, r.config.Accel.Scale(20*time.Second))
+		now, err := r.machine.root(try, bootID)
+		cancel()
+		if err == nil && strings.TrimSpace(now) != strings.TrimSpace(before) {
 			return nil
 		}
 		select {
