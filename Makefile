@@ -33,7 +33,7 @@ $(BIN)/packer-plugin-prose: FORCE
 	@$(STATIC) $(GO) build -trimpath -o $@ ./cmd/$(@F)
 
 $(BIN)/prose-firstboot-linux-%: FORCE
-	@$(STATIC) GOARCH=$* $(GO) build -trimpath -ldflags='-s -w' -o $@ ./cmd/prose-firstboot
+	@$(STATIC) GOARCH=$* $(GO) build -tags=nethttpomithttp2 -trimpath -ldflags='-s -w' -o $@ ./cmd/prose-firstboot
 
 # The authority and the name server of scenarios.
 $(BIN)/pebble $(BIN)/pebble-challtestsrv: testdata/tools/go.mod

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -8,10 +9,13 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 
 	"github.com/prose-im/prose-image/cloudinit"
 )
@@ -36,6 +40,19 @@ func (k *Key) set(s *Settings, text string) *fault {
 		return unicode.IsControl(r) && (k.Kind != PEM || !strings.ContainsRune("\n\r\t", r))
 	}); i >= 0 {
 		return wrong("write one line", "has a line break or control character in it")
+	}
+	if k.tidy != nil {
+		text = k.tidy(text)
+	}
+	if k.Kind == List {
+		items := splitList(text)
+		for _, item := range items {
+			if f := k.check(item); f != nil {
+				return f
+			}
+		}
+		*k.field(s).(*[]string) = items
+		return nil
 	}
 	if k.check != nil {
 		if f := k.check(text); f != nil {
@@ -74,6 +91,8 @@ func (k *Key) reset(s *Settings) {
 		*field = *k.field(&def).(*bool)
 	case *int:
 		*field = *k.field(&def).(*int)
+	case *[]string:
+		*field = *k.field(&def).(*[]string)
 	}
 }
 
@@ -88,8 +107,28 @@ func (k *Key) get(s *Settings) string {
 		return strconv.FormatBool(*field)
 	case *int:
 		return strconv.Itoa(*field)
+	case *[]string:
+		return strings.Join(*field, ", ")
 	}
 	return ""
+}
+
+// splitList is a list that was written as one text, as a flag has it.
+func splitList(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// aLabels is a domain that people write with their own letters as DNS has it
+// (RFC 5891). What cannot be one stays as it is, and is refused then.
+func aLabels(v string) string {
+	if strings.IndexFunc(v, func(r rune) bool { return r > unicode.MaxASCII }) < 0 {
+		return v
+	}
+	ascii, err := idna.Lookup.ToASCII(v)
+	if err != nil {
+		return v
+	}
+	return ascii
 }
 
 func checkDomain(v string) *fault {
@@ -197,6 +236,67 @@ func checkCertificates(v string) *fault {
 		return wrong("paste text that begins with -----BEGIN CERTIFICATE-----", "holds no certificate")
 	case strings.TrimSpace(string(rest)) != "":
 		return wrong("paste the file again", "has something after certificate number %d that is none", n)
+	}
+	return nil
+}
+
+// checkPrivateKey does not quote: the key is a secret.
+func checkPrivateKey(v string) *fault {
+	block, rest := pem.Decode([]byte(v))
+	if block == nil || !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+		return wrong("paste text that begins with -----BEGIN PRIVATE KEY-----", "holds no private key")
+	}
+	if strings.TrimSpace(string(rest)) != "" {
+		return wrong("paste the key alone; certificates have their own setting", "has something after the key")
+	}
+	if strings.HasPrefix(block.Type, "ENCRYPTED") || block.Headers["DEK-Info"] != "" {
+		return wrong("take the password off: openssl pkey -in FILE", "is protected by a password")
+	}
+	return nil
+}
+
+// checkPair looks whether the owner's chain and key belong together.
+func checkPair(s *Settings) *fault {
+	if _, err := tls.X509KeyPair([]byte(s.Apex.Chain), []byte(s.Apex.Key.Reveal())); err != nil {
+		return wrong("the first certificate must be the key's, and the domain's", "does not go with apex.key")
+	}
+	return nil
+}
+
+func oneOf(words ...string) func(string) *fault {
+	return func(v string) *fault {
+		if !slices.Contains(words, v) {
+			return wrong("write "+strings.Join(words[:len(words)-1], ", ")+" or "+words[len(words)-1], "%s is none of its values", quoted(v))
+		}
+		return nil
+	}
+}
+
+func checkAddress(v string) *fault {
+	if a, err := netip.ParseAddr(v); err != nil || a.Zone() != "" || a.IsUnspecified() {
+		return wrong("write an address such as 192.0.2.53 or 2001:db8::53", "%s is no IP address", quoted(v))
+	}
+	return nil
+}
+
+func checkNetwork(v string) *fault {
+	if p, err := netip.ParsePrefix(v); err == nil {
+		if p != p.Masked() {
+			return wrong("write "+p.Masked().String()+", or "+p.Addr().String()+" for one address", "%s has bits beyond its length", quoted(v))
+		}
+		return nil
+	}
+	if checkAddress(v) != nil {
+		return wrong("write a network such as 192.0.2.0/24, or an address", "%s is no network", quoted(v))
+	}
+	return nil
+}
+
+// checkWebhook does not quote: the address often has a token in it.
+func checkWebhook(v string) *fault {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Contains(v, " ") {
+		return wrong("write an address that begins with https://", "is no https address")
 	}
 	return nil
 }

@@ -162,7 +162,7 @@ configure said before.
 `)
 	for i := range Keys {
 		k := &Keys[i]
-		value := " " + map[Kind]string{Text: "TEXT", Number: "N", PEM: "FILE"}[k.Kind]
+		value := " " + map[Kind]string{Text: "TEXT", Number: "N", PEM: "FILE", List: "TEXT,..."}[k.Kind]
 		if k.Secret {
 			value = " FILE"
 		}
@@ -197,7 +197,7 @@ func readOwn(path string) (map[string]string, error) {
 	c.document(configureFile, text)
 	own := map[string]string{}
 	for _, e := range c.entries {
-		own[e.key.Name] = e.value.text
+		own[e.key.Name] = e.value.text // it writes lists as texts
 	}
 	if len(c.report.Problems) > 0 {
 		return nil, errors.New(c.report.Problems[0].Message)
@@ -261,7 +261,7 @@ func document(values map[string]string) []byte {
 			fmt.Fprintf(&b, "%s%s:\n", strings.Repeat("  ", depth), tables[depth])
 		}
 		at = tables
-		if k.Kind == Text || k.Kind == PEM || !plain(k, v) {
+		if k.Kind == Text || k.Kind == PEM || k.Kind == List || !plain(k, v) {
 			v = quoteYAML(v)
 		}
 		fmt.Fprintf(&b, "%s%s: %s\n", strings.Repeat("  ", len(tables)), parts[len(parts)-1], v)

@@ -15,10 +15,10 @@ import (
 
 // A node is one value of a YAML or JSON document. form is for messages.
 type node struct {
-	form    string // text, number, true or false, list, table, nothing, or another
-	text    string // of scalars
-	members []member
-	line    int // counts from 1
+	form    string   // text, number, true or false, list, table, nothing, or another
+	text    string   // of scalars
+	members []member // of a list without names
+	line    int      // counts from 1
 }
 
 type member struct {
@@ -141,6 +141,13 @@ func fromYAML(y *yaml.Node, depth int) (node, error) {
 		return n, &syntaxError{line: y.Line, what: "has an alias, a value that begins with *", hint: "write the value itself, or put it in quotes"}
 	case yaml.SequenceNode:
 		n.form = list
+		for _, c := range y.Content {
+			v, err := fromYAML(c, depth+1)
+			if err != nil {
+				return n, err
+			}
+			n.members = append(n.members, member{"", c.Line, v})
+		}
 	case yaml.MappingNode:
 		n.form = table
 		for i := 0; i+1 < len(y.Content); i += 2 {
@@ -252,9 +259,7 @@ func (r *jsonReader) value(depth int) (node, error) {
 			if m.value, err = r.value(depth + 1); err != nil {
 				return n, err
 			}
-			if n.form == table {
-				n.members = append(n.members, m)
-			}
+			n.members = append(n.members, m)
 		}
 		if _, err := r.d.Token(); err != nil {
 			return n, err

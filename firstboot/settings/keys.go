@@ -14,6 +14,7 @@ const (
 	Number Kind = "number"
 	Bool   Kind = "true or false"
 	PEM    Kind = "PEM text"
+	List   Kind = "list"
 )
 
 // A Sources is a set of places where settings may come from.
@@ -54,8 +55,9 @@ type Key struct {
 	Needs   string // another key that must be set too; empty: none
 	Ask     string // configure's question on a terminal; empty: not asked
 
-	field func(*Settings) any // *string, *int, *bool or *Secret
-	check func(string) *fault
+	field func(*Settings) any // *string, *int, *bool, *Secret or *[]string
+	check func(string) *fault // of each one in a list
+	tidy  func(string) string // to the form that is kept; nil: as it is
 }
 
 // letsEncrypt is the directory of the authority that is asked by default.
@@ -64,14 +66,17 @@ const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 // Keys are all settings, in the order of docs and questions.
 var Keys = []Key{
 	{Name: "domain", Kind: Text, Sources: anywhere, Fixed: true, Ask: "Domain of your addresses (you@DOMAIN)",
-		Doc:   "where the Pod lives: the part of people's addresses after the @, as DNS has it",
-		field: func(s *Settings) any { return &s.Domain }, check: checkDomain},
+		Doc:   "where the Pod lives: the part of people's addresses after the @, as people write it or as DNS has it",
+		field: func(s *Settings) any { return &s.Domain }, tidy: aLabels, check: checkDomain},
 	{Name: "company", Kind: Text, Sources: own, Ask: "Name of your company or group",
 		Doc:   "name shown in the Pod, at most 48 characters",
 		field: func(s *Settings) any { return &s.Company }, check: atMost(48)},
 	{Name: "federation", Kind: Bool, Default: "false", Sources: own, Ask: "Talk to other XMPP servers",
 		Doc:   "whether people here can talk to people on other XMPP servers; opens port 5269",
 		field: func(s *Settings) any { return &s.Federation }},
+	{Name: "analytics", Kind: Bool, Default: "false", Sources: own, Ask: "Send Prose figures about how this Pod is used",
+		Doc:   "whether the Pod may send figures about its use to its makers; off unless you say so",
+		field: func(s *Settings) any { return &s.Analytics }},
 
 	{Name: "smtp.host", Kind: Text, Sources: own, Ask: "Mail server for invitations (SMTP)",
 		Doc:   "mail server that invitations are sent through; without it none are",
@@ -117,6 +122,37 @@ var Keys = []Key{
 	{Name: "acme.eab.hmac", Kind: Text, Sources: own, Needs: "acme.eab.kid", Secret: true,
 		Doc:   "its key in base64url",
 		field: func(s *Settings) any { return &s.ACME.EAB.HMAC }, check: checkBase64},
+
+	{Name: "apex.method", Kind: Text, Default: HTTP01, Sources: own,
+		Doc: "how the certificate of the domain itself comes: `" + HTTP01 + "` when the domain leads here, or its website redirects challenges here; `" +
+			DNSPersist01 + "` by a TXT record that stays; `" + OwnPair + "` when you bring it",
+		field: func(s *Settings) any { return &s.Apex.Method }, check: oneOf(HTTP01, DNSPersist01, OwnPair)},
+	{Name: "apex.chain", Kind: PEM, Sources: own, Needs: "apex.key",
+		Doc:   "your own certificate of the domain, with those between it and a root",
+		field: func(s *Settings) any { return &s.Apex.Chain }, check: checkCertificates},
+	{Name: "apex.key", Kind: PEM, Sources: own, Needs: "apex.chain", Secret: true,
+		Doc:   "its private key",
+		field: func(s *Settings) any { return &s.Apex.Key }, check: checkPrivateKey},
+
+	{Name: "network.ipv6", Kind: Bool, Default: "true", Sources: own,
+		Doc:   "whether people reach this machine by IPv6 too, when it has such an address",
+		field: func(s *Settings) any { return &s.Network.IPv6 }},
+	{Name: "network.resolvers", Kind: List, Sources: own,
+		Doc:   "addresses of name servers to ask instead of those that the network names",
+		field: func(s *Settings) any { return &s.Network.Resolvers }, check: checkAddress},
+	{Name: "allow.ssh", Kind: List, Sources: own,
+		Doc:   "networks that SSH is open to, such as `192.0.2.0/24`; without it everybody",
+		field: func(s *Settings) any { return &s.Allow.SSH }, check: checkNetwork},
+	{Name: "allow.dashboard", Kind: List, Sources: own,
+		Doc:   "networks that the dashboard is open to; without it everybody",
+		field: func(s *Settings) any { return &s.Allow.Dashboard }, check: checkNetwork},
+
+	{Name: "alerts.mail", Kind: Text, Sources: own, Needs: "smtp.host", Ask: "Mail address for alerts",
+		Doc:   "mail address that is told when something needs a look after the machine was ready once",
+		field: func(s *Settings) any { return &s.Alerts.Mail }, check: checkMail},
+	{Name: "alerts.webhook", Kind: Text, Sources: own, Secret: true,
+		Doc:   "https address that gets the same as JSON, by POST",
+		field: func(s *Settings) any { return &s.Alerts.Webhook }, check: checkWebhook},
 }
 
 // Find is the key with a dotted name, or nil.

@@ -282,7 +282,7 @@ func (c *collector) merge() (Settings, Report) {
 	first := map[*Key]entry{}
 	for _, e := range c.entries {
 		if used, ok := first[e.key]; ok {
-			if used.value.form != e.value.form || used.value.text != e.value.text {
+			if !used.value.same(e.value) {
 				r.Conflicts = append(r.Conflicts, Conflict{e.key.Name, used.at, e.at})
 			}
 			continue
@@ -303,6 +303,17 @@ func (c *collector) merge() (Settings, Report) {
 			}
 		}
 	}
+	if s.Apex.Chain != "" && s.Apex.Key.IsSet() {
+		if f := checkPair(&s); f != nil {
+			c.problem(r.From["apex.chain"], "apex.chain", f.message, f.hint)
+			c.withdraw(&s, "apex.chain")
+		}
+	}
+	if at, set := r.From["apex.method"]; set && s.Apex.Method == OwnPair {
+		if _, there := first[Find("apex.chain")]; !there {
+			c.problem(at, "apex.method", "is own, but there is no apex.chain", "set apex.chain and apex.key")
+		}
+	}
 	// What lacks its other half is not acted on.
 	for changed := true; changed; {
 		changed = false
@@ -310,8 +321,7 @@ func (c *collector) merge() (Settings, Report) {
 			k := &Keys[i]
 			_, set := r.From[k.Name]
 			if _, has := r.From[k.Needs]; set && k.Needs != "" && !has {
-				k.reset(&s)
-				delete(r.From, k.Name)
+				c.withdraw(&s, k.Name)
 				changed = true
 			}
 		}
@@ -331,6 +341,12 @@ func (c *collector) merge() (Settings, Report) {
 	return s, *r
 }
 
+// withdraw gives a key its default again.
+func (c *collector) withdraw(s *Settings, name string) {
+	Find(name).reset(s)
+	delete(c.report.From, name)
+}
+
 // check puts the entry's value into s, or says what is wrong with it.
 func (e *entry) check(s *Settings) *fault {
 	want := e.key.Kind
@@ -338,6 +354,17 @@ func (e *entry) check(s *Settings) *fault {
 		want = Text
 	}
 	switch got := e.value.form; {
+	case want == List && got == list:
+		var items []string
+		for _, m := range e.value.members {
+			if m.value.form != string(Text) {
+				return wrong("put each of them in quotes", "must be a list of texts, and has %s in it", article(m.value.form))
+			}
+			items = append(items, m.value.text)
+		}
+		return e.key.set(s, strings.Join(items, ", "))
+	case want == List && got == string(Text):
+		return e.key.set(s, e.value.text)
 	case got == string(want):
 		return e.key.set(s, e.value.text)
 	case got == nothing:
@@ -351,6 +378,13 @@ func (e *entry) check(s *Settings) *fault {
 	default:
 		return wrong("", "must be %s, and this is %s", article(string(want)), article(got))
 	}
+}
+
+// same says whether two values mean the same.
+func (n node) same(o node) bool {
+	return n.form == o.form && n.text == o.text && slices.EqualFunc(n.members, o.members, func(a, b member) bool {
+		return a.name == b.name && a.value.same(b.value)
+	})
 }
 
 func article(form string) string {

@@ -11,10 +11,15 @@ type Settings struct {
 	Domain     string // the part of people's addresses after the @; empty: unconfigured
 	Company    string // name shown in the Pod
 	Federation bool   // talk to other XMPP servers
+	Analytics  bool   // the Pod's server sends figures about its use
 
-	Admin Account
-	SMTP  SMTP
-	ACME  ACME
+	Admin   Account
+	SMTP    SMTP
+	ACME    ACME
+	Apex    Apex
+	Network Network
+	Allow   Allow
+	Alerts  Alerts
 }
 
 // An Account is the first one of the Pod, an administrator.
@@ -46,6 +51,36 @@ type ACME struct {
 type EAB struct {
 	KID  string // empty: none
 	HMAC Secret // base64url
+}
+
+// Ways to the certificate of the domain itself, the apex: websites have it too.
+const (
+	HTTP01       = "http-01"        // the challenge of RFC 8555, section 8.3
+	DNSPersist01 = "dns-persist-01" // draft-ietf-acme-dns-persist
+	OwnPair      = "own"            // the owner's PEM files
+)
+
+// Apex is how the domain itself gets its certificate.
+type Apex struct {
+	Method string
+	Chain  string // PEM, of OwnPair; the leaf first
+	Key    Secret // PEM
+}
+
+// Network is how the machine meets the world.
+type Network struct {
+	IPv6      bool
+	Resolvers []string // IP addresses; empty: the network's
+}
+
+// Allow are networks in the form of RFC 4632 and RFC 4291 (192.0.2.0/24), or
+// single addresses. An empty list allows everybody.
+type Allow struct{ SSH, Dashboard []string }
+
+// Alerts are who is told when a machine that was ready needs a look.
+type Alerts struct {
+	Mail    string // address; empty: nobody
+	Webhook Secret // URL; often it has a token in it
 }
 
 // Configured reports whether there is a domain: without one there is nothing
