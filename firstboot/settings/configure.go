@@ -409,7 +409,7 @@ func ask(on func(io.Writer) terminal, stdout io.Writer, current Settings, known 
 // wanted leaves out questions that earlier answers have made idle: those for a
 // mail server that there is not, and the password of nobody.
 func wanted(k *Key, s *Settings) bool {
-	if strings.HasPrefix(k.Name, "smtp.") && k.Name != "smtp.host" && s.SMTP.Host == "" {
+	if s.SMTP.Host == "" && (strings.HasPrefix(k.Name, "smtp.") && k.Name != "smtp.host" || k.Needs == "smtp.host") {
 		return false
 	}
 	return !k.Secret || slices.Contains([]string{"", k.Name}, k.Needs) || Find(k.Needs).get(s) != ""

@@ -74,7 +74,7 @@ var Keys = []Key{
 	{Name: "federation", Kind: Bool, Default: "false", Sources: own, Ask: "Talk to other XMPP servers",
 		Doc:   "whether people here can talk to people on other XMPP servers; opens port 5269",
 		field: func(s *Settings) any { return &s.Federation }},
-	{Name: "analytics", Kind: Bool, Default: "false", Sources: own, Ask: "Send Prose figures about how this Pod is used",
+	{Name: "analytics", Kind: Bool, Default: "false", Sources: own,
 		Doc:   "whether the Pod may send figures about its use to its makers; off unless you say so",
 		field: func(s *Settings) any { return &s.Analytics }},
 

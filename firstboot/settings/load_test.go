@@ -1,11 +1,17 @@
 package settings
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"flag"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -64,6 +70,23 @@ acme:
   eab:
     kid: kid-1
     hmac: c2VjcmV0LWhtYWM
+analytics: true
+apex:
+  method: own
+  chain: |
+%s
+  key: |
+%s
+network:
+  ipv6: false
+  resolvers: [192.0.2.53, "2001:db8::53"]
+allow:
+  ssh:
+    - 192.0.2.0/24
+  dashboard: 192.0.2.7, 2001:db8::/32
+alerts:
+  mail: ops@example.org
+  webhook: https://hooks.example.org/t0ken
 `
 
 func indented(text string) string {
@@ -79,16 +102,41 @@ func certificate(t testing.TB) string {
 	return string(b)
 }
 
+// ownPair is a certificate of an owner's and its key.
+func ownPair(t testing.TB) (chain, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(7), DNSNames: []string{"example.org"}}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
+}
+
 func TestEveryKeyIsSet(t *testing.T) {
 	ca := certificate(t)
-	s, r := Load(plant(t, map[string]string{dir + "/a.yaml": fmt.Sprintf(full, indented(ca))}))
+	chain, key := ownPair(t)
+	s, r := Load(plant(t, map[string]string{dir + "/a.yaml": fmt.Sprintf(full, indented(ca), indented(chain), indented(key))}))
 	if r.Problems != nil || r.Conflicts != nil {
 		t.Fatal(r.Draw(), r.Conflicts)
 	}
 	want := Settings{Domain: "example.org", Company: `Bücher & "Co"`, Federation: true,
-		Admin: Account{"alice", NewSecret("correct horse battery"), "Alice"},
-		SMTP:  SMTP{"smtp.example.org", 2525, "prose@example.org", NewSecret("hunter2"), false},
-		ACME:  ACME{"https://ca.example.org/dir", strings.TrimSpace(ca) + "\n", "me@example.org", "shortlived", EAB{"kid-1", NewSecret("c2VjcmV0LWhtYWM")}}}
+		Admin:     Account{"alice", NewSecret("correct horse battery"), "Alice"},
+		SMTP:      SMTP{"smtp.example.org", 2525, "prose@example.org", NewSecret("hunter2"), false},
+		ACME:      ACME{"https://ca.example.org/dir", strings.TrimSpace(ca) + "\n", "me@example.org", "shortlived", EAB{"kid-1", NewSecret("c2VjcmV0LWhtYWM")}},
+		Analytics: true,
+		Apex:      Apex{OwnPair, chain, NewSecret(key)},
+		Network:   Network{false, []string{"192.0.2.53", "2001:db8::53"}},
+		Allow:     Allow{[]string{"192.0.2.0/24"}, []string{"192.0.2.7", "2001:db8::/32"}},
+		Alerts:    Alerts{"ops@example.org", NewSecret("https://hooks.example.org/t0ken")}}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got  %+v\nwant %+v", s, want)
 	}
@@ -142,7 +190,7 @@ func TestTable(t *testing.T) {
 		if _, secret := field.(*Secret); secret != k.Secret {
 			t.Errorf("%s: secret %v, field %T", k.Name, k.Secret, field)
 		}
-		want := map[string]Kind{"*string": Text, "*int": Number, "*bool": Bool, "*settings.Secret": Text}[fmt.Sprintf("%T", field)]
+		want := map[string]Kind{"*string": Text, "*int": Number, "*bool": Bool, "*settings.Secret": Text, "*[]string": List}[fmt.Sprintf("%T", field)]
 		if k.Kind != want && !(k.Kind == PEM && want == Text) {
 			t.Errorf("%s: kind %s, field %T", k.Name, k.Kind, field)
 		}
@@ -367,7 +415,10 @@ const canary = "c4n4ry-s3cr3t"
 
 func TestSecretsAreNeverShown(t *testing.T) {
 	for name, text := range map[string]string{
-		"right":          "domain: a.org\nadmin: {username: a, password: " + canary + "-and-more}\nsmtp: {host: a.org, username: b, password: " + canary + "}\nacme: {eab: {kid: k, hmac: " + canary + "}}",
+		"right":          "domain: a.org\nadmin: {username: a, password: " + canary + "-and-more}\nsmtp: {host: a.org, username: b, password: " + canary + "}\nacme: {eab: {kid: k, hmac: " + canary + "}}\nalerts: {webhook: 'https://a.org/" + canary + "'}",
+		"no webhook":     "alerts: {webhook: 'ftp://a.org/" + canary + "'}",
+		"no key":         "apex: {chain: x, key: '" + canary + "'}",
+		"broken key":     "apex: {chain: x, key: '-----BEGIN PRIVATE KEY-----\n\n" + canary + "\n\n-----END PRIVATE KEY-----'}",
 		"too short":      "admin: {username: a, password: c4n4ry-s3cr3t}",
 		"no base64":      "acme: {eab: {kid: k, hmac: '" + canary + " !'}}",
 		"control":        `smtp: {host: a.org, username: b, password: "` + canary + `\x01"}`,
@@ -417,6 +468,39 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	}
 }
 
+// A domain may be written as people write theirs; kept is what DNS has.
+func TestDomainWithOtherLetters(t *testing.T) {
+	for text, want := range map[string]string{
+		"bücher.example":       "xn--bcher-kva.example",
+		"BÜCHER.example":       "xn--bcher-kva.example",
+		"例え.テスト":               "xn--r8jz45g.xn--zckzah",
+		"straße.example":       "xn--strae-oqa.example",
+		"bu\u0308cher.example": "xn--bcher-kva.example",
+		"a\u200db.example":     "", // a joiner where none belongs
+		"ü_.example":           "",
+	} {
+		s, r := Load(plant(t, map[string]string{dir + "/a.yaml": "domain: \"" + text + "\""}))
+		if s.Domain != want || (want == "") != (len(r.Problems) == 1) {
+			t.Errorf("%q became %q, %v", text, s.Domain, r.Problems)
+		}
+	}
+}
+
+// Of a chain and a key that do not belong together neither is used.
+func TestPairThatIsNone(t *testing.T) {
+	chain, _ := ownPair(t)
+	_, key := ownPair(t)
+	text := "domain: a.org\napex:\n  method: own\n  chain: |\n" + indented(chain) + "\n  key: |\n" + indented(key)
+	s, r := Load(plant(t, map[string]string{dir + "/a.yaml": text}))
+	if len(r.Problems) != 1 || r.Problems[0].Key != "apex.chain" || s.Apex.Chain != "" || s.Apex.Key.IsSet() {
+		t.Errorf("%+v, %v", s.Apex, r.Problems)
+	}
+	_, r = Load(plant(t, map[string]string{dir + "/a.yaml": "domain: a.org\napex: {method: own}"}))
+	if len(r.Problems) != 1 || r.Problems[0].Key != "apex.method" {
+		t.Errorf("own, but nothing there: %v", r.Problems)
+	}
+}
+
 func TestChecks(t *testing.T) {
 	long := strings.Repeat("a", 49)
 	tests := []struct{ key, value, want string }{ // want: empty when good
@@ -448,6 +532,22 @@ func TestChecks(t *testing.T) {
 		{"acme.ca", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no certificate"},
 	}
 	tested := map[string]bool{}
+	chain, key := ownPair(t)
+	for _, more := range [][3]string{
+		{"apex.chain", chain}, {"apex.chain", key, "no certificate"},
+		{"apex.key", key}, {"apex.key", chain, "no private key"}, {"apex.key", key + chain, "after the key"},
+		{"apex.key", strings.ReplaceAll(key, "PRIVATE", "ENCRYPTED PRIVATE"), "password"},
+		{"apex.method", HTTP01}, {"apex.method", DNSPersist01}, {"apex.method", OwnPair}, {"apex.method", "dns-01", "none of its values"},
+		{"analytics", "false"}, {"analytics", "on", "neither"}, {"network.ipv6", "false"}, {"network.ipv6", "4", "neither"},
+		{"network.resolvers", "192.0.2.53"}, {"network.resolvers", "192.0.2.53, 2001:db8::53"}, {"network.resolvers", "192.0.2.53, dns.example.org", "no IP address"},
+		{"network.resolvers", "fe80::1%eth0", "no IP address"}, {"network.resolvers", "0.0.0.0", "no IP address"},
+		{"allow.ssh", "192.0.2.0/24, 2001:db8::1"}, {"allow.ssh", "192.0.2.1/24", "beyond its length"}, {"allow.ssh", "192.0.2.0/33", "no network"},
+		{"allow.dashboard", "10.0.0.0/8"}, {"allow.dashboard", "everybody", "no network"}, {"allow.dashboard", "1.2.3.4;drop", "no network"},
+		{"alerts.mail", "ops@example.org"}, {"alerts.mail", "ops", "no mail address"},
+		{"alerts.webhook", "https://hooks.example.org/x?y=z"}, {"alerts.webhook", "http://hooks.example.org/", "no https"}, {"alerts.webhook", "https://u:p@a.org/", "no https"},
+	} {
+		tests = append(tests, struct{ key, value, want string }{more[0], more[1], more[2]})
+	}
 	for _, tt := range tests {
 		s := Defaults()
 		k := Find(tt.key)
@@ -476,7 +576,8 @@ func FuzzDocument(f *testing.F) {
 		src, _ := os.ReadFile(file)
 		f.Add(src, strings.HasSuffix(file, ".json"))
 	}
-	f.Add(fmt.Appendf(nil, full, indented(certificate(f))), false)
+	chain, key := ownPair(f)
+	f.Add(fmt.Appendf(nil, full, indented(certificate(f)), indented(chain), indented(key)), false)
 	f.Add([]byte("#cloud-config\nprose: {domain: a.org}"), false)
 	f.Add([]byte("a: &a [*a]\n<<: *a\n? [b]\n: !!binary x\n---\n"), false)
 	f.Fuzz(func(t *testing.T, src []byte, isJSON bool) {
