@@ -32,7 +32,7 @@ func (a *agent) do(ctx context.Context, w *world, s step) error {
 	case keep:
 		return w.keeper.Do(ctx, s.cert)
 	case startPod:
-		return a.pod.start()
+		return a.pod.start(w.settings.Analytics)
 	case writeSite:
 		return a.writeSite(ctx, w)
 	case writeWalls:
@@ -43,6 +43,15 @@ func (a *agent) do(ctx context.Context, w *world, s step) error {
 			return err
 		}
 		w.state.Walls = digest(w.walls)
+		return m.saveState(w.state)
+	case writeResolvers:
+		if _, err := m.write(resolversPath, w.resolvers, 0o644, root); err != nil {
+			return err
+		}
+		if err := m.reloadResolver(ctx); err != nil {
+			return err
+		}
+		w.state.Resolvers = digest(w.resolvers)
 		return m.saveState(w.state)
 	case applyConfig, beginAgain:
 		// With the time as look has it: a Pod that starts from here on is newer.

@@ -79,6 +79,9 @@ func settingsItem(w *world) status.Item {
 		return status.Unconfigured().Items[0]
 	}
 	it := item(itemSettings, status.Done, "The machine is set up for "+w.settings.Domain+".")
+	if w.settings.Analytics {
+		it.Points = append(it.Points, "The Pod sends figures about its use to its makers: analytics is true.")
+	}
 	for _, c := range w.report.Conflicts {
 		it.Points = append(it.Points, c.String()+".")
 	}

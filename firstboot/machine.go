@@ -18,18 +18,21 @@ import (
 	"github.com/prose-im/prose-image/firstboot/command"
 	"github.com/prose-im/prose-image/firstboot/dns"
 	"github.com/prose-im/prose-image/firstboot/engine"
+	"github.com/prose-im/prose-image/firstboot/settings"
 	"github.com/prose-im/prose-image/firstboot/site"
 )
 
 // Places on the machine. The directories are in the image.
 const (
-	stateDir   = "/var/lib/prose-firstboot"
-	runDir     = "/run/prose-firstboot"
-	doorUsed   = "/var/lib/prose-door" // marks of used links, the door's own
-	podDir     = "/usr/lib/prose/pod"
-	wallsDir   = "/etc/nftables.d/prose.d"
-	switchedOn = "/run/prose" // there while prose.service is active
-	liveDir    = "/etc/letsencrypt/live"
+	stateDir = "/var/lib/prose-firstboot"
+	runDir   = "/run/prose-firstboot"
+	doorUsed = "/var/lib/prose-door" // marks of used links, the door's own
+	podDir   = "/usr/lib/prose/pod"
+	wallsDir = "/etc/nftables.d/prose.d"
+	// resolved reads drop-ins in the order of their names (resolved.conf(5)).
+	resolversPath = "/etc/systemd/resolved.conf.d/prose-firstboot.conf"
+	switchedOn    = "/run/prose" // there while prose.service is active
+	liveDir       = "/etc/letsencrypt/live"
 )
 
 var (
@@ -50,10 +53,11 @@ type machine struct {
 	http, https uint16
 	allow       []netip.Prefix
 
-	testNGINX   func(ctx context.Context, config string) error
-	reloadNGINX func(context.Context) error
-	reloadWalls func(context.Context) error
-	restartDoor func(context.Context) error
+	testNGINX      func(ctx context.Context, config string) error
+	reloadNGINX    func(context.Context) error
+	reloadWalls    func(context.Context) error
+	reloadResolver func(context.Context) error
+	restartDoor    func(context.Context) error
 }
 
 // thisMachine is the one that the program runs on.
@@ -73,6 +77,9 @@ func thisMachine() *machine {
 		},
 		reloadWalls: func(ctx context.Context) error {
 			return command.Run(ctx, "systemctl", "reload", "prose-walls.service")
+		},
+		reloadResolver: func(ctx context.Context) error {
+			return command.Run(ctx, "systemctl", "try-reload-or-restart", "systemd-resolved.service")
 		},
 		restartDoor: func(ctx context.Context) error {
 			return command.Run(ctx, "systemctl", "try-restart", "prose-door.service")
@@ -128,9 +135,21 @@ func (m *machine) mkdir(path string, mode os.FileMode, owner beneath.Owner) erro
 	return sub.Close()
 }
 
-// servers are the name servers that the network gave. resolved's own stub would
-// answer from a cache, and keep "no such name" for as long as the zone says.
-func (m *machine) servers() ([]netip.AddrPort, error) {
+// servers are the name servers that the owner names, else those that the network
+// gave. resolved's own stub would answer from a cache, and keep "no such name"
+// for as long as the zone says.
+func (m *machine) servers(s settings.Settings) ([]netip.AddrPort, error) {
+	if len(s.Network.Resolvers) > 0 {
+		var out []netip.AddrPort
+		for _, r := range s.Network.Resolvers {
+			addr, err := netip.ParseAddr(r)
+			if err != nil {
+				return nil, fmt.Errorf("reading the setting network.resolvers: %w", err)
+			}
+			out = append(out, netip.AddrPortFrom(addr, 53))
+		}
+		return out, nil
+	}
 	if s, err := dns.System(m.path("/run/systemd/resolve/resolv.conf")); err == nil {
 		return s, nil
 	}

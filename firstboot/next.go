@@ -22,19 +22,20 @@ type step struct {
 type action string
 
 const (
-	idle        action = "idle"
-	remember    action = "remember the domain"
-	makeDoorKey action = "make the door's key"
-	writeFile   action = "write a file"
-	keep        action = "keep certificates"
-	startPod    action = "bring the Pod up"
-	writeSite   action = "give NGINX its sites"
-	writeWalls  action = "set the walls"
-	firstAdmin  action = "create the first account"
-	openDoor    action = "open the dashboard"
-	closeDoor   action = "close the dashboard"
-	applyConfig action = "have the Pod read its configuration"
-	beginAgain  action = "have the Pod begin again"
+	idle           action = "idle"
+	remember       action = "remember the domain"
+	makeDoorKey    action = "make the door's key"
+	writeFile      action = "write a file"
+	keep           action = "keep certificates"
+	startPod       action = "bring the Pod up"
+	writeSite      action = "give NGINX its sites"
+	writeWalls     action = "set the walls"
+	writeResolvers action = "name the resolvers"
+	firstAdmin     action = "create the first account"
+	openDoor       action = "open the dashboard"
+	closeDoor      action = "close the dashboard"
+	applyConfig    action = "have the Pod read its configuration"
+	beginAgain     action = "have the Pod begin again"
 )
 
 // The items of the status.
@@ -70,6 +71,8 @@ func next(w *world, failed map[action]bool) step {
 		switch {
 		case !w.doorKey && can(makeDoorKey):
 			return step{key: itemAccount, what: "making the door's key", do: makeDoorKey}
+		case w.resolvers != nil && (!w.resolversAre || w.state.Resolvers != digest(w.resolvers)) && can(writeResolvers):
+			return step{key: itemSetup, what: "naming the resolvers", do: writeResolvers}
 		case len(w.wrong) > 0 && can(writeFile):
 			return step{key: itemSetup, what: "writing " + w.wrong[0].path, do: writeFile, file: w.wrong[0]}
 		}

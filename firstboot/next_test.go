@@ -64,6 +64,9 @@ func TestNext(t *testing.T) {
 		{"first time, wrong settings", func(w *world) { w.state = state{}; w.report.Problems = make([]settings.Problem, 1) }, nil, "idle"},
 		{"no key", func(w *world) { w.doorKey = false; w.wrong = []file{{path: "/x"}} }, nil, "make the door's key"},
 		{"no key, and none to be had", func(w *world) { w.doorKey = false; w.wrong = []file{{path: "/x"}} }, []action{makeDoorKey}, "write a file"},
+		{"other resolvers", func(w *world) { w.resolvers = []byte("DNS"); w.wrong = []file{{path: "/x"}} }, nil, "name the resolvers"},
+		{"other resolvers, not taken", func(w *world) { w.resolvers, w.resolversAre = []byte("DNS"), true }, nil, "name the resolvers"},
+		{"other resolvers, not to be had", func(w *world) { w.resolvers = []byte("DNS") }, []action{writeResolvers}, "idle"},
 		{"a wrong file", func(w *world) { w.wrong = []file{{path: "/x"}}; w.pod = podSeen{} }, nil, "write a file"},
 		{"a file that cannot be written", func(w *world) { w.wrong = []file{{path: "/x"}}; w.pod = podSeen{} }, []action{writeFile}, "idle"},
 		{"wrong settings: the Pod is looked after", func(w *world) {

@@ -23,9 +23,11 @@ type state struct {
 	// started before that has not read it.
 	Config   string    `json:"config,omitempty"` // SHA-256
 	ConfigAt time.Time `json:"config_at,omitzero"`
-	// Site and Walls are what NGINX and the packet filter have taken: SHA-256.
-	Site  string `json:"site,omitempty"`
-	Walls string `json:"walls,omitempty"`
+	// Site, Walls and Resolvers are what NGINX, the packet filter and resolved
+	// have taken: SHA-256.
+	Site      string `json:"site,omitempty"`
+	Walls     string `json:"walls,omitempty"`
+	Resolvers string `json:"resolvers,omitempty"`
 	// Ready is when everything answered for the first time.
 	Ready time.Time `json:"ready,omitzero"`
 }

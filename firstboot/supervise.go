@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -63,8 +64,8 @@ func (s *supervisor) set(change func(*podSeen)) {
 }
 
 // start begins to bring the Pod up, and returns.
-func (s *supervisor) start() error {
-	p, err := s.machine.loadPod()
+func (s *supervisor) start(analytics bool) error {
+	p, err := s.machine.loadPod(analytics)
 	if err != nil {
 		s.set(func(n *podSeen) { n.err = err })
 		return err
@@ -112,12 +113,13 @@ func (s *supervisor) start() error {
 }
 
 // loadPod reads the Pod's files. All of them are root's.
-func (m *machine) loadPod() (*pod.Pod, error) {
+func (m *machine) loadPod(analytics bool) (*pod.Pod, error) {
 	dir := m.path(podDir)
 	d, err := pod.Load(pod.Source{
 		Dir:     dir,
 		Files:   []string{dir + "/compose.yaml", dir + "/compose.override.yaml", dir + "/compose.images.yaml"},
 		EnvFile: dir + "/compose.env",
+		Environ: map[string]string{"PROSE_ANALYTICS": strconv.FormatBool(analytics)},
 	})
 	if err != nil {
 		return nil, err

@@ -9,8 +9,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prose-im/prose-image/firstboot/certificate"
@@ -36,6 +38,7 @@ type teller struct {
 	logf    func(format string, args ...any)
 	answers map[string]answer // of DNS, by name
 	looked  time.Time         // when it was asked
+	servers []netip.AddrPort  // and who
 	last    status.State
 }
 
@@ -84,14 +87,14 @@ func (t *teller) look(ctx context.Context, w *world) []status.Record {
 			every = lookSoon
 		}
 	}
-	if age := w.now.Sub(t.looked); t.answers != nil && covers(t.answers, wanted) && age >= 0 && age < every {
-		return records
-	}
-	servers, err := t.machine.servers()
+	servers, err := t.machine.servers(w.settings)
 	if err != nil {
 		t.logf("%v", err)
 	}
-	t.answers, t.looked = lookUp(ctx, dns.Client{Servers: servers}, wanted), w.now
+	if age := w.now.Sub(t.looked); t.answers != nil && covers(t.answers, wanted) && age >= 0 && age < every && slices.Equal(servers, t.servers) {
+		return records
+	}
+	t.answers, t.looked, t.servers = lookUp(ctx, dns.Client{Servers: servers}, wanted), w.now, servers
 	t.remember()
 	return judge()
 }
@@ -112,11 +115,12 @@ const answersPath = runDir + "/dns.json"
 
 type rememberedAnswers struct {
 	At      time.Time
+	Servers []netip.AddrPort
 	Answers map[string]answer
 }
 
 func (t *teller) remember() {
-	b, err := json.Marshal(rememberedAnswers{t.looked, t.answers})
+	b, err := json.Marshal(rememberedAnswers{t.looked, t.servers, t.answers})
 	if err == nil {
 		_, err = t.machine.write(answersPath, b, 0o600, root)
 	}
@@ -130,7 +134,7 @@ func (t *teller) remembered() {
 	b, err := t.machine.read(answersPath, root)
 	var r rememberedAnswers
 	if err == nil && b != nil && json.Unmarshal(b, &r) == nil {
-		t.answers, t.looked = r.Answers, r.At
+		t.answers, t.looked, t.servers = r.Answers, r.At, r.Servers
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,16 +31,18 @@ type world struct {
 	asked     string // domain that the settings ask for; may differ from the settings'
 	addresses []netip.Addr
 
-	doorKey  bool   // the door has its key
-	wrong    []file // files that are not as they should be
-	site     []byte // what NGINX should have
-	siteIs   bool   // and its file has it
-	walls    []byte // what the packet filter should have besides the walls
-	wallsAre bool
-	off      bool // the owner has switched the Pod off
-	certs    certificate.Observed
-	keeper   *certificate.Keeper
-	pod      podSeen
+	doorKey      bool   // the door has its key
+	wrong        []file // files that are not as they should be
+	site         []byte // what NGINX should have
+	siteIs       bool   // and its file has it
+	walls        []byte // what the packet filter should have besides the walls
+	wallsAre     bool
+	resolvers    []byte // what resolved should have; nil: nothing of ours
+	resolversAre bool
+	off          bool // the owner has switched the Pod off
+	certs        certificate.Observed
+	keeper       *certificate.Keeper
+	pod          podSeen
 }
 
 // configured says whether there is a domain to work for.
@@ -115,6 +118,19 @@ func federation(on bool) []byte {
 	return []byte("# Written by prose-firstboot: federation.\nadd element inet prose federation { 5269 }\n")
 }
 
+// resolvers names the owner's to systemd-resolved, for every name
+// (resolved.conf(5): "~." sends there what the network's would be asked). Once
+// that was so, a file without any brings the network's back.
+func resolvers(servers []string, before bool) []byte {
+	switch {
+	case len(servers) > 0:
+		return fmt.Appendf(nil, "# Written by prose-firstboot: the setting network.resolvers.\n[Resolve]\nDNS=%s\nDomains=~.\n", strings.Join(servers, " "))
+	case before:
+		return []byte("# Written by prose-firstboot: the network's own resolvers.\n")
+	}
+	return nil
+}
+
 // look observes everything. Only what must be known to decide anything at all
 // is an error.
 func (a *agent) look(ctx context.Context) (*world, error) {
@@ -138,6 +154,9 @@ func (a *agent) look(ctx context.Context) (*world, error) {
 		a.logf("reading what cloud-init left: %v", err)
 	}
 	w.addresses = addresses(instance.PublicAddresses)
+	if !w.settings.Network.IPv6 {
+		w.addresses = slices.DeleteFunc(w.addresses, netip.Addr.Is6)
+	}
 	if _, err := os.Stat(m.path(switchedOn)); err != nil {
 		w.off = true
 	}
@@ -169,6 +188,8 @@ func (a *agent) look(ctx context.Context) (*world, error) {
 	w.siteIs = m.is(file{sitePath, w.site, 0o600, root})
 	w.walls = federation(w.settings.Federation)
 	w.wallsAre = m.is(file{wallsPath, w.walls, 0o644, root})
+	w.resolvers = resolvers(w.settings.Network.Resolvers, w.state.Resolvers != "")
+	w.resolversAre = m.is(file{resolversPath, w.resolvers, 0o644, root})
 
 	w.pod = a.pod.seen()
 	if w.pod.waiting {
@@ -209,7 +230,7 @@ func or(s, otherwise string) string {
 // of the look before goes on, because it remembers when it told servers.
 func (a *agent) keeperFor(w *world) (*certificate.Keeper, error) {
 	m, s := a.machine, w.settings
-	servers, err := m.servers()
+	servers, err := m.servers(s)
 	if err != nil {
 		a.logf("%v", err) // preflight says it to the owner
 	}

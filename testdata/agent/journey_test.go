@@ -169,6 +169,45 @@ cd /etc/prosody/certs && mv `+domain+` gone && ln -s /etc/nginx `+domain)
 			b.serves(t)
 			ordered(t, 0)
 		}},
+		{"figures and resolvers", func(t *testing.T) {
+			const variable = "PROSE_VENDOR_ANALYTICS__ENABLED="
+			variables := func() string {
+				return b.Run(t, "docker", "inspect", "--format", "{{.Name}} {{.Config.Env}}", "prose-server-1", "prose-api-1")
+			}
+			if all := variables(); strings.Count(all, variable) != 1 || !strings.Contains(all, variable+"false") {
+				t.Errorf("nobody has asked for figures: %s", all)
+			}
+			text, err := os.ReadFile(b.path("etc/prose-firstboot.d/10-owner.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.asked()
+			b.owner(string(text) + "analytics: true\nnetwork:\n  resolvers: [" + outside + "]\n")
+			b.ready(t)
+			if all := variables(); strings.Count(all, variable) != 1 || !strings.Contains(all, variable+"true") {
+				t.Errorf("figures were asked for: %s", all)
+			}
+			const dropIn = "etc/systemd/resolved.conf.d/prose-firstboot.conf"
+			got, err := os.ReadFile(b.path(dropIn))
+			if err != nil || !strings.Contains(string(got), "DNS="+outside+"\n") {
+				t.Errorf("what resolved has: %q, %v", got, err)
+			}
+			if asked := b.asked(); !strings.Contains(asked, "systemd-resolved") {
+				t.Errorf("systemd was asked to %s", asked)
+			}
+			// A name server that is none is noticed, whatever resolv.conf says.
+			b.owner(string(text) + "network:\n  resolvers: [" + elsewhere + "]\n")
+			b.until(t, "it says that DNS does not answer", func(s status.Status, code int) bool {
+				return code == 2 && item(s, "dns").Progress != status.Done
+			})
+			b.owner(string(text))
+			b.ready(t)
+			if got, err := os.ReadFile(b.path(dropIn)); err != nil || strings.Contains(string(got), "DNS=") {
+				t.Errorf("what resolved has now: %q, %v", got, err)
+			}
+			b.serves(t)
+			ordered(t, 0)
+		}},
 		{"a clock that was ahead", func(t *testing.T) {
 			b.Run(t, "sed", "-i", `s/"config_at": "20[0-9][0-9]/"config_at": "2099/`, "/var/lib/prose-firstboot/state.json")
 			before := b.containers(t)
