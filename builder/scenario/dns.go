@@ -18,11 +18,11 @@ var dnsStates = []string{"right", "wrong", "none"}
 
 var dnsCommands = []Command{
 	{Name: "dns", Args: "right|wrong|none|NAME TYPE VALUE...", least: 1, most: -1, valid: validDNS, do: doDNS,
-		Doc: "Changes DNS: all names of the Pod lead to the machine, to another one or nowhere; or one name has these values of A, AAAA, CNAME or CAA (as `issue;ca.example`), no value removes them."},
+		Doc: "Changes DNS: all names of the Pod lead to the machine, to another one or nowhere; or one name has these values of A, AAAA, CNAME, TXT or CAA (as `issue;ca.example`), no value removes them."},
 }
 
 // recordTypes are what the name server can hold.
-var recordTypes = []string{"A", "AAAA", "CNAME", "CAA"}
+var recordTypes = []string{"A", "AAAA", "CNAME", "CAA", "TXT"}
 
 func validDNS(args []string) error {
 	if len(args) == 1 {
@@ -97,6 +97,13 @@ func (n *nameServer) set(ctx context.Context, name, kind string, values []string
 			policies = append(policies, map[string]string{"tag": tag, "value": value})
 		}
 		return n.post(ctx, "/add-caa", map[string]any{"host": name, "policies": policies})
+	case "TXT":
+		for _, v := range values {
+			if err := n.post(ctx, "/set-txt", map[string]any{"host": name, "value": v}); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	return n.post(ctx, "/add-"+low, map[string]any{"host": name, "addresses": values})
 }

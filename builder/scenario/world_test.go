@@ -123,13 +123,22 @@ func checkWorld(t *testing.T, ctx context.Context, w *world) {
 			}
 		}
 	}
-	for _, set := range [][]string{{"A", "192.0.2.7", "192.0.2.8"}, {"AAAA", "2001:db8::1"}, {"CAA", "issue;ca.example"}, {"CNAME", "other.example"}} {
+	for _, set := range [][]string{{"A", "192.0.2.7", "192.0.2.8"}, {"AAAA", "2001:db8::1"}, {"CAA", "issue;ca.example"}, {"CNAME", "other.example"}, {"TXT", "one=1; two", "three"}} {
 		if err := w.names.set(ctx, "x.example", set[0], set[1:]); err != nil {
 			t.Error(err)
 		}
 		if set[0] == "A" {
 			if got, _ := resolve(ctx, "x.example"); len(got) != 2 {
 				t.Errorf("two addresses are %v", got)
+			}
+		}
+		if set[0] == "TXT" {
+			r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, network, dnsAddress)
+			}}
+			got, err := r.LookupTXT(ctx, "x.example")
+			if slices.Sort(got); !slices.Equal(got, []string{"one=1; two", "three"}) {
+				t.Errorf("two texts are %q, %v", got, err)
 			}
 		}
 		if err := w.names.set(ctx, "x.example", set[0], nil); err != nil {
