@@ -72,11 +72,13 @@ func TestWorld(t *testing.T) {
 }
 
 // resolve asks the world's name server.
+// asker asks the scenario's name server.
+var asker = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, network, dnsAddress)
+}}
+
 func resolve(ctx context.Context, name string) ([]string, error) {
-	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, dnsAddress)
-	}}
-	addresses, err := r.LookupIP(ctx, "ip4", name)
+	addresses, err := asker.LookupIP(ctx, "ip4", name)
 	var all []string
 	for _, a := range addresses {
 		all = append(all, a.String())
@@ -133,10 +135,7 @@ func checkWorld(t *testing.T, ctx context.Context, w *world) {
 			}
 		}
 		if set[0] == "TXT" {
-			r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, network, dnsAddress)
-			}}
-			got, err := r.LookupTXT(ctx, "x.example")
+			got, err := asker.LookupTXT(ctx, "x.example")
 			if slices.Sort(got); !slices.Equal(got, []string{"one=1; two", "three"}) {
 				t.Errorf("two texts are %q, %v", got, err)
 			}
