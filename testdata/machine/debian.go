@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const suite = "trixie"
@@ -36,7 +38,25 @@ func Cache(t testing.TB) string {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(cache, &fs); err != nil {
+		t.Fatal(err)
+	}
+	if fs.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		t.Fatalf("%s is on overlayfs, on which overlay2 cannot work: set PROSE_TEST_CACHE to a directory on ext4, xfs or tmpfs", cache)
+	}
+	sweep(cache)
 	return cache
+}
+
+// sweep removes what tests that were killed have left.
+func sweep(cache string) {
+	left, _ := filepath.Glob(filepath.Join(cache, ".tmp-*"))
+	for _, dir := range left {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			os.RemoveAll(dir)
+		}
+	}
 }
 
 // Debian gives the path of a tree with Docker and these packages, and makes it

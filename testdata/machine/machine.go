@@ -20,7 +20,7 @@ import (
 )
 
 // A Machine is a tree with processes, mounts, network and a host name of its
-// own. The network has nothing but loopback. It ends with the test.
+// own. It ends with the test.
 type Machine struct {
 	Dir  string // outside, on a file system that overlay2 can use
 	Root string // the machine's root, as seen from outside
@@ -42,7 +42,7 @@ mkdir "$dir/top/upper" "$dir/top/work" "$dir/top/root"
 chmod 755 "$dir/top" "$dir/top/upper"
 mount -t overlay -o "lowerdir=$root,upperdir=$dir/top/upper,workdir=$dir/top/work" overlay "$dir/top/root"
 data=$dir
-ip link set lo up
+ip link set lo up # up already, when it is the test's own
 cd "$dir/top/root"
 mount -t proc proc proc
 mount -t sysfs sysfs sys
@@ -61,8 +61,20 @@ read end || true
 `
 
 // Start starts a machine on a tree of [Debian]. Its engine begins with a copy
-// of the store, a directory, unless that is empty.
+// of the store, a directory, unless that is empty. Its network has nothing but
+// loopback.
 func Start(t testing.TB, tree, store string) *Machine {
+	t.Helper()
+	return start(t, tree, store, syscall.CLONE_NEWNET)
+}
+
+// StartHere is Start with the network of the test, whose servers it reaches.
+func StartHere(t testing.TB, tree string) *Machine {
+	t.Helper()
+	return start(t, tree, "", 0)
+}
+
+func start(t testing.TB, tree, store string, network uintptr) *Machine {
 	t.Helper()
 	dir, err := os.MkdirTemp(Cache(t), ".tmp-machine-")
 	if err != nil {
@@ -81,7 +93,7 @@ func Start(t testing.TB, tree, store string) *Machine {
 		}
 	}
 	cmd := exec.Command("sh", "-c", setup, "sh", tree, dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | network}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

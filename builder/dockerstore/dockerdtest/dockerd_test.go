@@ -145,11 +145,10 @@ services:
 `
 
 func TestDockerd(t *testing.T) {
-	root := debian(t)
 	f := makeFixture(t)
-	m := start(t, root)
+	m := start(t)
 	apply(t, f.tree, dataRoot, m.data)
-	m.startDocker()
+	m.StartDocker()
 
 	digests := func() []string {
 		lines := strings.Split(strings.TrimSpace(m.docker(t, "images", "--all", "--digests", "--no-trunc", "--format", "{{.Repository}} {{.Tag}} {{.Digest}} {{.ID}}")), "\n")
@@ -187,7 +186,7 @@ func TestDockerd(t *testing.T) {
 		if got := digests(); !slices.Equal(got, listed) {
 			t.Errorf("the engine has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(listed, "\n"))
 		}
-		if log := m.dockerd.tail(); strings.Contains(log, "Failed to load layer") || strings.Contains(log, "level=error") {
+		if log := m.log(t); strings.Contains(log, "Failed to load layer") || strings.Contains(log, "level=error") {
 			t.Errorf("the engine complains:\n%s", log)
 		}
 	})
@@ -209,9 +208,7 @@ func TestDockerd(t *testing.T) {
 
 	t.Run("compose", func(t *testing.T) {
 		yaml := fmt.Sprintf(compose, server.Reference, api.Reference, "proseim/prose-pod-dashboard:2@"+dashboard.Digest, app.Reference, web.Reference)
-		if err := os.WriteFile(filepath.Join(m.dir, "etc/docker/compose.yaml"), []byte(yaml), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		m.Write("etc/docker/compose.yaml", yaml)
 		m.docker(t, "compose", "-f", "/etc/docker/compose.yaml", "up", "-d", "--pull", "never")
 		got := strings.Fields(m.docker(t, "compose", "-f", "/etc/docker/compose.yaml", "ps", "--format", "{{.Service}}={{.State}}"))
 		slices.Sort(got)
@@ -236,7 +233,7 @@ func TestDockerd(t *testing.T) {
 		before := list(t, m.data, "overlay2", "image/overlay2/layerdb/sha256", "image/overlay2/imagedb/content/sha256")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		cmd := m.command(ctx, "docker", "load", "--quiet")
+		cmd := m.Command(ctx, "docker", "load", "--quiet")
 		cmd.Stdin = strings.NewReader(saved)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("docker load: %v\n%s", err, out)
@@ -253,14 +250,16 @@ func TestDockerd(t *testing.T) {
 	// references to them behind until the engine restarts (moby 26.1.5
 	// image/tarexport/save.go, saveLayer).
 	t.Run("restart", func(t *testing.T) {
-		m.stopDocker()
-		m.startDocker()
+		m.StopDocker()
+		m.StartDocker()
 		if got := digests(); !slices.Equal(got, listed) {
 			t.Errorf("after a restart the engine has\n%s", strings.Join(got, "\n"))
 		}
-		m.await("the server container to come back", m.dockerd, func() bool {
-			return m.docker(t, "inspect", "prose-server-1", "--format", "{{.State.Status}}") == "running\n"
-		})
+		for begin := time.Now(); m.docker(t, "inspect", "prose-server-1", "--format", "{{.State.Status}}") != "running\n"; time.Sleep(100 * time.Millisecond) {
+			if time.Since(begin) > time.Minute {
+				t.Fatal("waiting for the server container to come back: nothing in a minute")
+			}
+		}
 		compare(t, run(t, server.Reference, "/bin/probe", "walk"), f.server)
 	})
 
@@ -282,7 +281,7 @@ func TestDockerd(t *testing.T) {
 		}
 	})
 
-	m.stopDocker()
+	m.StopDocker()
 }
 
 // list names what is in directories of the engine's data root.

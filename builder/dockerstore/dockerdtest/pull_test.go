@@ -13,7 +13,7 @@ import (
 
 // testPull checks that pulls know what our store has: the same image is up to
 // date, and of a newer one only the new layer comes over the wire.
-func testPull(t *testing.T, m *machine, f *fixture) {
+func testPull(t *testing.T, m *engine, f *fixture) {
 	var mu sync.Mutex
 	var blobs []string
 	inner := f.registry.Config.Handler

@@ -26,7 +26,6 @@ import (
 // store with ours: every path, mode, owner, time, attribute and byte, but for
 // the names that the engine makes up.
 func TestSameAsDocker(t *testing.T) {
-	root := debian(t)
 	f := makeFixture(t)
 
 	// The engine must find them by these names, so they are not upstream's.
@@ -41,17 +40,17 @@ func TestSameAsDocker(t *testing.T) {
 	if err := f.source.Fetch(t.Context(), pinned...); err != nil {
 		t.Fatal(err)
 	}
-	m := start(t, root)
-	ours := filepath.Join(m.dir, "ours")
+	m := start(t)
+	ours := filepath.Join(m.Dir, "ours")
 	if err := os.Mkdir(ours, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, store(t, f.source.Cache, pinned), dataRoot, ours)
-	m.startDocker()
+	m.StartDocker()
 	for _, p := range pinned {
 		m.docker(t, "pull", "--quiet", p.Reference)
 	}
-	m.stopDocker()
+	m.StopDocker()
 
 	got, want := describe(t, ours), describe(t, m.data)
 	// What differs, and should.
