@@ -19,7 +19,7 @@ type Command struct {
 }
 
 // Commands lists them, in the order of the files that hold them.
-var Commands = slices.Concat(guestCommands, dnsCommands, authorityCommands, webCommands, xmppCommands,
+var Commands = slices.Concat(guestCommands, dnsCommands, websiteCommands, authorityCommands, webCommands, xmppCommands,
 	servedCommands, doorCommands, podCommands, wallCommands, powerCommands)
 
 // Usage is the command with its arguments.

@@ -18,7 +18,7 @@ import (
 // matter: they exist in our namespace only, and the guest takes them for public.
 const (
 	Address   = "1.2.3.4" // the machine's
-	elsewhere = "1.2.3.5" // another machine's, where nobody answers
+	elsewhere = "1.2.3.5" // another machine's, where nobody answers until a step says so
 	metadata  = "169.254.169.254"
 )
 
@@ -50,6 +50,7 @@ type world struct {
 	tools     string
 	names     *nameServer
 	authority *authority
+	website   *website // nil until a step makes it
 	servers   []*http.Server
 	processes []chan struct{} // closed at the end of each
 }

@@ -71,8 +71,7 @@ func TestWorld(t *testing.T) {
 	}
 }
 
-// resolve asks the world's name server.
-// asker asks the scenario's name server.
+// asker asks the world's name server.
 var asker = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, network, dnsAddress)
 }}
@@ -142,6 +141,26 @@ func checkWorld(t *testing.T, ctx context.Context, w *world) {
 		}
 		if err := w.names.set(ctx, "x.example", set[0], nil); err != nil {
 			t.Error(err)
+		}
+	}
+
+	// A website that is not ours, and then one that knows us.
+	r := &run{Scenario: &Scenario{Domain: "chat.example"}, world: w}
+	for _, state := range []struct {
+		arg, location string
+		code          int
+	}{{"plain", "", 404}, {"redirects", "http://prose.chat.example/.well-known/acme-challenge/x", 302}, {"plain", "", 404}} {
+		if err := doWebsite(ctx, r, []string{state.arg}); err != nil {
+			t.Fatal(err)
+		}
+		stay := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		res, err := stay.Get("http://" + elsewhere + "/.well-known/acme-challenge/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != state.code || res.Header.Get("Location") != state.location {
+			t.Errorf("the website %s: %d, %q", state.arg, res.StatusCode, res.Header.Get("Location"))
 		}
 	}
 
