@@ -1,5 +1,5 @@
-// Package dns asks resolvers for addresses, services and CAA records (RFC 1035,
-// 2782, 6891, 8659). It is not the system's resolver: it tells "no such name", "no such
+// Package dns asks resolvers for addresses, texts, services and CAA records (RFC
+// 1035, 2782, 6891, 8659). It is not the system's resolver: it tells "no such name", "no such
 // record" and "the server failed" apart, and sees every address of a name.
 package dns
 
@@ -25,6 +25,7 @@ import (
 const (
 	A    = dnsmessage.TypeA
 	AAAA = dnsmessage.TypeAAAA
+	TXT  = dnsmessage.TypeTXT
 	SRV  = dnsmessage.TypeSRV   // RFC 2782
 	CAA  = dnsmessage.Type(257) // RFC 8659 section 4.1
 )
@@ -58,6 +59,12 @@ type Answer struct {
 	Addresses  []netip.Addr
 	Properties []Property
 	Services   []Service
+	Texts      []string // of TXT: the strings of one record, joined
+}
+
+// empty says whether no record was there.
+func (a Answer) empty() bool {
+	return len(a.Addresses)+len(a.Properties)+len(a.Services)+len(a.Texts) == 0
 }
 
 // Failure is an answer that says neither what is there nor that nothing is.
@@ -126,7 +133,7 @@ func (c Client) Lookup(ctx context.Context, name string, t dnsmessage.Type) (Ans
 		}
 		answer.Alias, asked = alias, answer.Alias
 		// A server that does not follow CNAMEs leaves that to us.
-		if asked == "" || !answer.Exists || len(answer.Addresses)+len(answer.Properties)+len(answer.Services) > 0 {
+		if asked == "" || !answer.Exists || !answer.empty() {
 			return answer, nil
 		}
 	}
@@ -277,6 +284,7 @@ func parse(message []byte, id uint16, name string, t dnsmessage.Type) (Answer, b
 		address  netip.Addr
 		property Property
 		service  Service
+		text     string
 	}
 	var records []record
 	for {
@@ -311,6 +319,11 @@ func parse(message []byte, id uint16, name string, t dnsmessage.Type) (Answer, b
 			if r, err = p.SRVResource(); err == nil {
 				records = append(records, record{owner: owner, service: Service{r.Priority, r.Weight, r.Port, fold(r.Target.String())}})
 			}
+		case rh.Type == TXT && t == TXT:
+			var r dnsmessage.TXTResource
+			if r, err = p.TXTResource(); err == nil {
+				records = append(records, record{owner: owner, text: strings.Join(r.TXT, "")})
+			}
 		case rh.Type == CAA && t == CAA:
 			var r dnsmessage.UnknownResource
 			if r, err = p.UnknownResource(); err == nil {
@@ -342,6 +355,8 @@ func parse(message []byte, id uint16, name string, t dnsmessage.Type) (Answer, b
 		switch {
 		case t == CAA:
 			answer.Properties = append(answer.Properties, r.property)
+		case t == TXT:
+			answer.Texts = append(answer.Texts, r.text)
 		case t == SRV:
 			answer.Services = append(answer.Services, r.service)
 		case !slices.Contains(answer.Addresses, r.address):

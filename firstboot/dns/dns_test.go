@@ -50,6 +50,7 @@ func TestParse(t *testing.T) {
 		{what: "CAA", message: message(t, dnsmessage.Header{ID: 7}, CAA, caa), kind: CAA, want: Answer{Exists: true, Properties: []Property{{true, "issue", "ca.example"}}}},
 		{what: "CAA cut short", message: message(t, dnsmessage.Header{ID: 7}, CAA, record("h.example.", CAA, &dnsmessage.UnknownResource{Type: CAA, Data: []byte{0, 9, 'a'}})), kind: CAA, err: "cut short"},
 		{what: "SRV", message: message(t, dnsmessage.Header{ID: 7}, SRV, record("h.example.", SRV, &dnsmessage.SRVResource{Priority: 1, Weight: 5, Port: 5222, Target: name("X.example.")})), kind: SRV, want: Answer{Exists: true, Services: []Service{{1, 5, 5222, "x.example"}}}},
+		{what: "TXT of several strings", message: message(t, dnsmessage.Header{ID: 7}, TXT, record("h.example.", TXT, &dnsmessage.TXTResource{TXT: []string{"ca.example; ", "accounturi=x"}}), record("h.example.", TXT, &dnsmessage.TXTResource{TXT: []string{"y"}})), kind: TXT, want: Answer{Exists: true, Texts: []string{"ca.example; accounturi=x", "y"}}},
 		{what: "failure", message: message(t, dnsmessage.Header{ID: 7, RCode: dnsmessage.RCodeServerFailure}, A), kind: A, err: "SERVFAIL for h.example A"},
 		{what: "another id", message: message(t, dnsmessage.Header{ID: 8}, A, a("h.example.")), kind: A, err: errOther.Error()},
 		{what: "another question", message: message(t, dnsmessage.Header{ID: 7}, AAAA), kind: A, err: errOther.Error()},
@@ -63,7 +64,7 @@ func TestParse(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || cut != c.cut || got.Exists != c.want.Exists || got.Alias != c.want.Alias || !slices.Equal(got.Addresses, c.want.Addresses) || !slices.Equal(got.Properties, c.want.Properties) || !slices.Equal(got.Services, c.want.Services) {
+		if err != nil || cut != c.cut || got.Exists != c.want.Exists || got.Alias != c.want.Alias || !slices.Equal(got.Addresses, c.want.Addresses) || !slices.Equal(got.Properties, c.want.Properties) || !slices.Equal(got.Services, c.want.Services) || !slices.Equal(got.Texts, c.want.Texts) {
 			t.Errorf("%s: %+v %v %v, want %+v", c.what, got, cut, err, c.want)
 		}
 	}
@@ -73,9 +74,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(message(f, dnsmessage.Header{ID: 7}, CAA, record("h.example.", CAA, &dnsmessage.UnknownResource{Type: CAA, Data: []byte("\x00\x05issueca")})))
 	f.Add(message(f, dnsmessage.Header{ID: 7}, A, record("h.example.", dnsmessage.TypeCNAME, &dnsmessage.CNAMEResource{CNAME: name("h.example.")})))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, kind := range []dnsmessage.Type{A, AAAA, CAA, SRV} {
+		for _, kind := range []dnsmessage.Type{A, AAAA, CAA, SRV, TXT} {
 			a, _, err := parse(b, 7, "h.example", kind)
-			if err == nil && (kind != CAA && len(a.Properties) > 0 || kind != SRV && len(a.Services) > 0) || kind == CAA && len(a.Addresses) > 0 {
+			if err == nil && (kind != CAA && len(a.Properties) > 0 || kind != SRV && len(a.Services) > 0 || kind != TXT && len(a.Texts) > 0) || kind == CAA && len(a.Addresses) > 0 {
 				t.Errorf("%+v", a)
 			}
 		}
