@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/mholt/acmez/v3/acme"
+
+	"github.com/prose-im/prose-image/firstboot/preflight"
 )
 
 const (
@@ -43,6 +45,8 @@ type authority struct {
 type transport struct {
 	base http.RoundTripper
 	wait time.Duration
+	// list is the last answer with a list of orders, and where it goes on.
+	list orderList
 }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -53,11 +57,29 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if resp.StatusCode >= 400 {
 		t.wait = retryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
+	if kind := resp.Header.Get("Content-Type"); strings.HasPrefix(kind, "text/html") {
+		resp.Body.Close()
+		return nil, fmt.Errorf("a web page answers with status %d, not an ACME authority", resp.StatusCode)
+	}
 	resp.Body = struct {
 		io.Reader
 		io.Closer
 	}{io.LimitReader(resp.Body, answerLimit), resp.Body}
+	if req.Context().Value(wantList{}) != nil && resp.StatusCode == http.StatusOK {
+		return resp, t.list.read(resp)
+	}
 	return resp, nil
+}
+
+// wait is what the authority asked for with its last error.
+func (a *authority) wait(err error) time.Duration {
+	if err == nil || a == nil {
+		return 0
+	}
+	if is(err, acme.ProblemTypeRateLimited) && a.transport.wait == 0 {
+		return rateLimited
+	}
+	return a.transport.wait
 }
 
 // retryAfter reads the header's two forms (RFC 9110 section 10.2.3); 0 is none.
@@ -71,7 +93,8 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
-// open asks for the directory. It does not register.
+// open asks for the directory. It does not register. With an error, the authority
+// is good for nothing but wait.
 func open(ctx context.Context, s Settings, p Paths) (*authority, error) {
 	roots, err := pool(s.Roots)
 	if err != nil {
@@ -93,7 +116,7 @@ func open(ctx context.Context, s Settings, p Paths) (*authority, error) {
 		PollTimeout:  2 * time.Minute,
 	}}
 	if a.directory, err = a.client.GetDirectory(ctx); err != nil {
-		return nil, fmt.Errorf("reading the directory %s: %w", s.Directory, err)
+		return a, fmt.Errorf("reading the directory %s: %w", s.Directory, err)
 	}
 	sum := sha256.Sum256([]byte(s.Directory))
 	a.dir = filepath.Join(p.State, hex.EncodeToString(sum[:8]))
@@ -172,11 +195,28 @@ func (a *authority) register(ctx context.Context, s Settings) error {
 	return nil
 }
 
-// forget drops the account's URL, not its key: for a directory that does not
-// know it.
-func (a *authority) forget() error {
+// again makes an account anew, for a directory that does not know ours any more.
+// The key stays, unless the authority says that its account is closed.
+func (a *authority) again(ctx context.Context, s Settings) error {
+	account := acme.Account{PrivateKey: a.account.PrivateKey, TermsOfServiceAgreed: true}
+	known, err := a.client.GetAccount(ctx, account)
+	switch {
+	case is(err, acme.ProblemTypeAccountDoesNotExist):
+	case is(err, acme.ProblemTypeUnauthorized), err == nil && known.Status != "" && known.Status != acme.StatusValid:
+		key := filepath.Join(a.dir, "account.key")
+		if err := os.Rename(key, key+".closed"); err != nil {
+			return err
+		}
+	case err != nil:
+		return fmt.Errorf("asking for our account: %w", err)
+	case known.Location == a.account.Location:
+		return errors.New("the authority refuses an account that it calls valid")
+	}
 	a.account = acme.Account{}
-	return os.Remove(filepath.Join(a.dir, "account.json"))
+	if err := os.Remove(filepath.Join(a.dir, "account.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return a.register(ctx, s)
 }
 
 // is says whether an error is a problem of this type, as the authority tells it.
@@ -192,11 +232,6 @@ func is(err error, types ...string) bool {
 	}
 	return false
 }
-
-// spent is an error after which an order is over. The authority may count it.
-type spent struct{ error }
-
-func (s spent) Unwrap() error { return s.error }
 
 // begin makes an order, and keeps it with its key before anything else can
 // happen to it.
@@ -222,11 +257,13 @@ func (k *Keeper) begin(ctx context.Context, a *authority, r *Record, now time.Ti
 		return order, err
 	}
 	r.try(now)
+	// Whoever goes on after a kill knows that the authority may have an order.
+	r.Order = &Order{Directory: k.Settings.Directory, Key: string(key), Begun: now, Replaces: order.Replaces}
 	if err := k.Paths.saveRecord(*r); err != nil {
 		return order, err
 	}
-	asked := order
-	for range 4 {
+	asked, renewed := order, false
+	for range 5 {
 		order, err = a.client.NewOrder(ctx, a.account, asked)
 		switch {
 		case err == nil:
@@ -239,35 +276,35 @@ func (k *Keeper) begin(ctx context.Context, a *authority, r *Record, now time.Ti
 			r.Note = fmt.Sprintf("the authority refuses the profile %q; its default is used", asked.Profile)
 			asked.Profile = ""
 			continue
-		case is(err, acme.ProblemTypeAccountDoesNotExist):
-			if err := a.forget(); err != nil {
-				return order, err
-			}
-			if err := a.register(ctx, k.Settings); err != nil {
-				return order, err
+		case !renewed && is(err, acme.ProblemTypeAccountDoesNotExist, acme.ProblemTypeUnauthorized):
+			renewed = true
+			if again := a.again(ctx, k.Settings); again != nil {
+				return order, fmt.Errorf("ordering: %w; making an account anew: %w", err, again)
 			}
 			continue
-		default:
-			return order, fmt.Errorf("ordering: %w", err)
 		}
 		break
 	}
 	if err != nil {
+		var p acme.Problem
+		if errors.As(err, &p) && p.Status/100 == 4 {
+			r.Order = nil // there is none
+		}
 		return order, fmt.Errorf("ordering: %w", err)
 	}
-	r.Order = &Order{Directory: k.Settings.Directory, URL: order.Location, Key: string(key), Begun: now, Replaces: asked.Replaces}
+	r.Order.URL, r.Order.Replaces = order.Location, asked.Replaces
 	return order, k.Paths.saveRecord(*r)
 }
 
 // finish brings an order to its certificate: chain and key as PEM.
-func (k *Keeper) finish(ctx context.Context, a *authority, r *Record, order acme.Order) (chain []byte, err error) {
+func (k *Keeper) finish(ctx context.Context, a *authority, n Name, r *Record, order acme.Order) (chain []byte, err error) {
 	key, err := parseKey([]byte(r.Order.Key))
 	if err != nil {
 		return nil, spent{fmt.Errorf("reading the order's key: %w", err)}
 	}
 	if order.Status == acme.StatusPending {
 		for _, at := range order.Authorizations {
-			if err := k.authorize(ctx, a, at); err != nil {
+			if err := k.authorize(ctx, a, n, at); err != nil {
 				return nil, err
 			}
 		}
@@ -345,8 +382,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// authorize proves by http-01 that a name is ours (RFC 8555 section 8.3).
-func (k *Keeper) authorize(ctx context.Context, a *authority, at string) error {
+// authorize proves that a name is ours, by its method.
+func (k *Keeper) authorize(ctx context.Context, a *authority, n Name, at string) error {
 	authz, err := a.client.GetAuthorization(ctx, a.account, at)
 	if err != nil {
 		return fmt.Errorf("reading an authorization: %w", err)
@@ -355,24 +392,44 @@ func (k *Keeper) authorize(ctx context.Context, a *authority, at string) error {
 	case acme.StatusValid:
 		return nil
 	case acme.StatusPending:
-	default:
+	case acme.StatusInvalid:
 		return spent{fmt.Errorf("the authorization is %s: %w", authz.Status, reason(authz))}
+	default:
+		return stale{fmt.Errorf("the authorization is %s", authz.Status)}
+	}
+	if err := a.note(authz, k.Clock()); err != nil {
+		return err
+	}
+	method := HTTP01
+	if n.Method == DNSPersist01 {
+		method = DNSPersist01
 	}
 	var challenge acme.Challenge
 	for _, c := range authz.Challenges {
-		if c.Type == acme.ChallengeTypeHTTP01 {
+		if c.Type == string(method) {
 			challenge = c
 		}
 	}
-	// The token becomes a file's name: only the alphabet of RFC 8555 section 8.1.
-	if challenge.Token == "" || strings.Trim(challenge.Token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
-		return spent{errors.New("the authority offers no http-01 challenge with a proper token")}
+	switch {
+	case challenge.URL == "":
+		return stale{fmt.Errorf("the authority does not offer %s", method)}
+	case method == DNSPersist01:
+		issuer := preflight.Issuer{Account: a.account.Location, Names: challenge.IssuerDomainNames}
+		// What it says now counts, and a record that does not fit costs no try.
+		if wrong := k.Settings.Preflight.Persist(ctx, n.Host, issuer, k.Clock()); len(wrong) > 0 {
+			return stale{fmt.Errorf("proving that the name is ours: %s", wrong[0].Why)}
+		}
+	default:
+		// The token becomes a file's name: only the alphabet of RFC 8555 section 8.1.
+		if challenge.Token == "" || strings.Trim(challenge.Token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return spent{errors.New("the authority's http-01 challenge has no proper token")}
+		}
+		file := filepath.Join(k.Settings.Preflight.Webroot, challenge.Token)
+		if err := writeFile(file, []byte(challenge.KeyAuthorization), 0o644); err != nil {
+			return fmt.Errorf("serving the challenge: %w", err)
+		}
+		defer os.Remove(file)
 	}
-	file := filepath.Join(k.Settings.Preflight.Webroot, challenge.Token)
-	if err := writeFile(file, []byte(challenge.KeyAuthorization), 0o644); err != nil {
-		return fmt.Errorf("serving the challenge: %w", err)
-	}
-	defer os.Remove(file)
 	if challenge.Status == acme.StatusPending {
 		if _, err := a.client.InitiateChallenge(ctx, a.account, challenge); err != nil {
 			return fmt.Errorf("beginning the challenge: %w", err)
@@ -434,5 +491,9 @@ func (k *Keeper) renewalInfo(ctx context.Context, leaf *x509.Certificate) (acme.
 		return acme.RenewalInfo{}, err
 	}
 	defer a.close()
-	return a.client.GetRenewalInfo(ctx, leaf)
+	ari, err := a.client.GetRenewalInfo(ctx, leaf)
+	if w := ari.SuggestedWindow; err == nil && !w.End.After(w.Start) {
+		err = fmt.Errorf("the window from %v to %v is none", w.Start, w.End) // RFC 9773 section 4.2
+	}
+	return ari, err
 }

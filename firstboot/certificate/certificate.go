@@ -23,25 +23,37 @@ const (
 	Server XMPP = "server" // port 5269
 )
 
+// A Method is how a name comes to its certificate. The zero value is HTTP01.
+type Method string
+
+// The methods, named as in the settings.
+const (
+	HTTP01       Method = "http-01"        // a file that the authority fetches (RFC 8555 section 8.3)
+	DNSPersist01 Method = "dns-persist-01" // a TXT record that stays (draft-ietf-acme-dns-persist)
+	Owned        Method = "own"            // the owner brings it; no authority is asked
+)
+
 // Name is one host name with a certificate of its own.
 type Name struct {
-	Host  string
-	HTTPS bool // NGINX serves it on port 443
-	XMPP  XMPP // Prosody has it
+	Host   string
+	HTTPS  bool // NGINX serves it on port 443
+	XMPP   XMPP // Prosody has it
+	Apex   bool // the domain itself, which a website may have too
+	Method Method
 }
 
 // Names are those of a Pod with this domain, in the order in which they are
 // ordered. Prosody needs the one of its rooms only to talk to other servers.
 func Names(domain string, federated bool) []Name {
-	groups := Name{Host: "groups." + domain}
+	groups := Name{Host: "groups." + domain, Method: HTTP01}
 	if federated {
 		groups.XMPP = Server
 	}
 	return []Name{
-		{domain, true, Client},
+		{domain, true, Client, true, HTTP01},
 		groups,
-		{"prose." + domain, true, NoXMPP},
-		{"admin.prose." + domain, true, NoXMPP},
+		{"prose." + domain, true, NoXMPP, false, HTTP01},
+		{"admin.prose." + domain, true, NoXMPP, false, HTTP01},
 	}
 }
 
@@ -55,6 +67,15 @@ func (EAB) String() string { return "***" }
 // GoString likewise.
 func (EAB) GoString() string { return "***" }
 
+// An OwnPair is what the owner brings for names whose method is Owned, as PEM.
+type OwnPair struct{ Chain, Key []byte }
+
+// String keeps the secret out of logs.
+func (OwnPair) String() string { return "***" }
+
+// GoString likewise.
+func (OwnPair) GoString() string { return "***" }
+
 // LetsEncrypt is the directory that is used when the settings name none.
 const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
@@ -66,6 +87,7 @@ type Settings struct {
 	Contact   string // mail address; empty: none
 	EAB       *EAB
 	Profile   string // empty, or unknown to the directory: its default
+	Own       OwnPair
 	Preflight preflight.Settings
 }
 
@@ -104,6 +126,10 @@ type Pair struct {
 	NotAfter  time.Time
 	Signed    bool // by an authority, not by ourselves
 	Only      bool // it names the host and nothing else
+	Own       bool // it is one that the owner brought
+
+	print  string // SHA-256 of the leaf: serials of other people's authorities may repeat
+	digest string // SHA-256 of chain and key, as they are on disk
 }
 
 // Valid says whether a client would accept the pair's dates now.
@@ -117,13 +143,20 @@ type Served struct {
 	Down   bool // nobody listens
 	Serial string
 	Error  string
+
+	print string
 }
+
+// shows says whether a server shows what is in the files.
+func (s Served) shows(p Pair) bool { return s.Serial == p.Serial && s.print == p.print }
 
 // State is what was observed of one name.
 type State struct {
 	Live    Pair   // what NGINX reads
 	Archive Pair   // the best signed pair that is on disk but not live
 	Prosody Pair   // what Prosody reads
+	Own     Pair   // what the owner brings, when the name's method is Owned
+	OwnWhy  string // why that cannot be used, if it cannot
 	HTTPS   Served // what NGINX shows
 	XMPP    Served // what Prosody shows
 	Record  Record

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,12 +29,20 @@ const (
 func (p Paths) liveDir(host string) string    { return filepath.Join(p.Live, "live", host) }
 func (p Paths) archiveDir(host string) string { return filepath.Join(p.Live, "archive", host) }
 
+// ownPrefix begins the directories of pairs that the owner brought. Others are
+// named by their serial.
+const ownPrefix = "own-"
+
 // store puts a pair into the archive, complete or not at all, and returns its
 // directory's name there.
-func (p Paths) store(host string, chain, key []byte) (string, error) {
+func (p Paths) store(host string, chain, key []byte, own bool) (string, error) {
 	pair, leaf, err := parsePair(host, chain, key)
 	if err != nil {
 		return "", fmt.Errorf("storing the certificate of %s: %w", host, err)
+	}
+	dir := pair.Serial
+	if own {
+		dir = ownPrefix + pair.digest[:16]
 	}
 	_, rest := pem.Decode(chain)
 	files := []struct {
@@ -60,7 +69,7 @@ func (p Paths) store(host string, chain, key []byte) (string, error) {
 				return err
 			}
 		}
-		to := filepath.Join(archive, pair.Serial)
+		to := filepath.Join(archive, dir)
 		if err := os.Rename(temp, to); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -69,7 +78,7 @@ func (p Paths) store(host string, chain, key []byte) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("storing the certificate of %s: %w", host, err)
 	}
-	return pair.Serial, nil
+	return dir, nil
 }
 
 // point makes a stored pair the live one, in one rename.
@@ -179,6 +188,14 @@ func readIn(root *os.Root, name string) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s: not a file of at most %d bytes", name, maxPEM)
 	}
 	return io.ReadAll(io.LimitReader(f, maxPEM))
+}
+
+// live reads what NGINX reads.
+func (p Paths) live(host string) Pair {
+	pair, _, _, _ := readPair(p.liveDir(host), host)
+	to, err := os.Readlink(p.liveDir(host))
+	pair.Own = err == nil && strings.HasPrefix(filepath.Base(to), ownPrefix)
+	return pair
 }
 
 // archived returns the best signed pair that is not live.

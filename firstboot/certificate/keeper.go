@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/mholt/acmez/v3/acme"
@@ -43,7 +44,10 @@ func (k *Keeper) Observe(ctx context.Context) (Observed, error) {
 		if st.Record, err = k.Paths.loadRecord(n.Host, now); err != nil {
 			return nil, err
 		}
-		st.Live, _, _, _ = readPair(k.Paths.liveDir(n.Host), n.Host)
+		st.Live = k.Paths.live(n.Host)
+		if n.Method == Owned {
+			st.Own, st.OwnWhy = k.Settings.Own.read(n.Host)
+		}
 		if !st.Live.Signed || !st.Live.Valid(now) {
 			st.Archive = k.Paths.archived(n.Host, now)
 		}
@@ -84,6 +88,8 @@ func (k *Keeper) Do(ctx context.Context, s Step) error {
 		return nil
 	case Interim:
 		return k.interim(name.Host)
+	case Bring:
+		return k.bring(name.Host)
 	case Restore:
 		best := k.Paths.archived(name.Host, k.Clock())
 		if !best.Usable {
@@ -94,18 +100,17 @@ func (k *Keeper) Do(ctx context.Context, s Step) error {
 		return k.copy(name.Host)
 	case ReloadNGINX:
 		return k.reload(ctx, s.Action, k.ReloadNGINX, func() bool {
-			live, _, _, _ := readPair(k.Paths.liveDir(name.Host), name.Host)
-			return ServedHTTPS(ctx, k.Ports.HTTPS, name.Host).Serial == live.Serial
+			return ServedHTTPS(ctx, k.Ports.HTTPS, name.Host).shows(k.Paths.live(name.Host))
 		})
 	case ReloadProsody:
 		return k.reload(ctx, s.Action, k.ReloadProsody, func() bool {
 			file, _, _, _ := readPair(filepath.Join(k.Paths.Prosody, name.Host), name.Host)
-			return k.xmpp(ctx, name).Serial == file.Serial
+			return k.xmpp(ctx, name).shows(file)
 		})
 	case CheckDNS:
-		return k.check(ctx, name.Host)
+		return k.check(ctx, name)
 	case GetOne:
-		return k.order(ctx, name.Host)
+		return k.order(ctx, name)
 	case AskRenewal:
 		return k.ask(ctx, name.Host)
 	}
@@ -136,7 +141,7 @@ func (k *Keeper) interim(host string) error {
 }
 
 func (k *Keeper) install(host string, chain, key []byte) error {
-	serial, err := k.Paths.store(host, chain, key)
+	serial, err := k.Paths.store(host, chain, key, false)
 	if err != nil {
 		return err
 	}
@@ -189,58 +194,92 @@ func (k *Keeper) reload(ctx context.Context, a Action, tell func(context.Context
 
 // check looks whether an order would succeed. Of the authority it asks the
 // directory, and an account once the addresses are right.
-func (k *Keeper) check(ctx context.Context, host string) error {
-	r, err := k.Paths.loadRecord(host, k.Clock())
+func (k *Keeper) check(ctx context.Context, n Name) error {
+	r, err := k.Paths.loadRecord(n.Host, k.Clock())
 	if err != nil {
 		return err
 	}
-	findings := k.Settings.Preflight.Check(ctx, host)
-	if (preflight.Result{Findings: findings}).Soft() || len(findings) == 0 {
-		more, err := k.checkAuthority(ctx, host)
+	look := preflight.Result{}
+	if n.Method != DNSPersist01 {
+		look.Findings, look.Delegated = k.Settings.Preflight.Check(ctx, n.Host)
+	}
+	// Where the domain's address is somebody else's, the owner is shown the TXT
+	// record too, and that names our account.
+	only := n.Apex && look.Elsewhere()
+	if look.Ready() || look.Soft() || only {
+		issuer, more, wait, err := k.checkAuthority(ctx, n, only)
 		if err != nil {
-			more = []preflight.Finding{{Name: host, Kind: preflight.Authority, Why: err.Error()}}
+			more = []preflight.Finding{{Name: n.Host, Kind: preflight.Authority, Why: brief(err)}}
+			if !only {
+				r.rest(k.Clock(), wait)
+			}
+		} else {
+			r.Rest = Failure{}
+			if n.Apex {
+				r.Issuer = &issuer
+			}
 		}
-		findings = append(findings, more...)
+		if !only {
+			look.Findings = append(look.Findings, more...)
+		}
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	r.Preflight = preflight.Result{At: k.Clock(), Findings: findings}
-	if !r.Preflight.Soft() {
+	look.At = k.Clock()
+	r.Preflight = look
+	if !look.Soft() {
 		r.SoftSince = time.Time{}
 	} else if r.SoftSince.IsZero() {
-		r.SoftSince = r.Preflight.At
+		r.SoftSince = look.At
 	}
 	return k.Paths.saveRecord(r)
 }
 
-func (k *Keeper) checkAuthority(ctx context.Context, host string) ([]preflight.Finding, error) {
+// checkAuthority says who would sign and, unless only that is asked, what keeps
+// it from doing so; with an error, what it asked us to wait.
+func (k *Keeper) checkAuthority(ctx context.Context, n Name, only bool) (issuer preflight.Issuer, findings []preflight.Finding, wait time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	a, err := open(ctx, k.Settings, k.Paths)
 	if err != nil {
-		return nil, err
+		return issuer, nil, a.wait(err), err
 	}
 	defer a.close()
 	if err := a.register(ctx, k.Settings); err != nil {
-		return nil, err
+		return issuer, nil, a.wait(err), err
 	}
-	issuer := preflight.Issuer{Account: a.account.Location}
+	issuer = preflight.Issuer{Account: a.account.Location, Method: string(n.Method)}
 	if a.directory.Meta != nil {
 		issuer.Names = a.directory.Meta.CAAIdentities
 	}
-	return k.Settings.Preflight.CAA(ctx, host, issuer), nil
+	offered := a.offered()
+	persist := issuer
+	if len(offered.Issuers) > 0 {
+		persist.Names = offered.Issuers
+	}
+	switch {
+	case only:
+	case n.Method == DNSPersist01 && offered.lacks(string(DNSPersist01), k.Clock()):
+		findings = []preflight.Finding{{Name: n.Host, Kind: preflight.Unoffered, Why: "the authority does not offer " + string(DNSPersist01) + " yet, only " + strings.Join(offered.Types, ", ")}}
+	default:
+		findings = k.Settings.Preflight.CAA(ctx, n.Host, issuer)
+		if n.Method == DNSPersist01 {
+			findings = append(findings, k.Settings.Preflight.Persist(ctx, n.Host, persist, k.Clock())...)
+		}
+	}
+	return persist, findings, 0, nil
 }
 
 // order gets a certificate and installs it for NGINX. What fails is remembered
 // with the time of the next try.
-func (k *Keeper) order(ctx context.Context, host string) error {
-	now := k.Clock()
+func (k *Keeper) order(ctx context.Context, n Name) error {
+	host, now := n.Host, k.Clock()
 	r, err := k.Paths.loadRecord(host, now)
 	if err != nil {
 		return err
 	}
-	chain, wait, err := k.obtain(ctx, &r, now)
+	chain, wait, err := k.obtain(ctx, n, &r, now)
 	if err == nil {
 		err = k.install(host, chain, []byte(r.Order.Key))
 	}
@@ -248,74 +287,75 @@ func (k *Keeper) order(ctx context.Context, host string) error {
 		if errors.Is(err, context.Canceled) {
 			return err // we are told to stop: the order is kept
 		}
-		var over spent
-		counted := errors.As(err, &over)
-		if counted {
-			r.Order = nil
-		}
-		err = fmt.Errorf("getting a certificate for %s: %w", host, err)
-		r.fail(k.Clock(), err, counted, wait)
+		r.lose(k.Clock(), fmt.Errorf("getting a certificate for %s: %w", host, err), wait)
 		return errors.Join(err, k.Paths.saveRecord(r))
 	}
 	pair, _, err := parsePair(host, chain, []byte(r.Order.Key))
 	if err != nil {
 		return err
 	}
-	r.Issued = &Issued{Directory: k.Settings.Directory, Serial: pair.Serial, At: k.Clock(), Replaces: r.Order.Replaces}
-	r.Order, r.Failures, r.Renew, r.Renewal = nil, nil, false, Renewal{}
+	r.win(k.Clock(), pair.Serial)
 	return k.Paths.saveRecord(r)
 }
 
 // obtain begins an order or goes on with one. Besides the chain it returns what
 // the authority asked us to wait, if it did.
-func (k *Keeper) obtain(ctx context.Context, r *Record, now time.Time) (chain []byte, wait time.Duration, err error) {
+func (k *Keeper) obtain(ctx context.Context, n Name, r *Record, now time.Time) (chain []byte, wait time.Duration, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, orderLimit, errors.New("five minutes have passed"))
 	defer cancel()
 	a, err := open(ctx, k.Settings, k.Paths)
 	if err != nil {
-		return nil, 0, err
+		return nil, a.wait(err), err
 	}
 	defer a.close()
-	defer func() {
-		if is(err, acme.ProblemTypeRateLimited) {
-			if wait = a.transport.wait; wait == 0 {
-				wait = rateLimited
-			}
-		} else if err != nil {
-			wait = a.transport.wait
-		}
-	}()
+	defer func() { wait = a.wait(err) }()
 	if err := a.register(ctx, k.Settings); err != nil {
 		return nil, 0, err
 	}
+	if r.Order != nil && r.Order.Directory != k.Settings.Directory {
+		r.Order = nil
+	}
 	var order acme.Order
-	if r.Order != nil && r.Order.Directory == k.Settings.Directory {
-		order, err = a.client.GetOrder(ctx, a.account, acme.Order{Location: r.Order.URL})
-		if err != nil {
-			var p acme.Problem
-			if errors.As(err, &p) && p.Status/100 == 4 && !is(err, acme.ProblemTypeRateLimited, acme.ProblemTypeBadNonce) {
-				r.Order = nil // the authority does not know it any more
-			} else {
-				return nil, 0, fmt.Errorf("going on with an order: %w", err)
-			}
+	switch {
+	case r.Order == nil:
+	case r.Order.URL == "":
+		// Killed while the authority answered: it may have the order.
+		if order, err = a.pending(ctx, r.Host); err != nil && !refused(err) {
+			return nil, 0, fmt.Errorf("looking for an order that was begun: %w", err)
 		}
-		if order.Status == acme.StatusInvalid {
+		if r.Order.URL = order.Location; r.Order.URL == "" {
+			r.Order = nil
+		} else if err := k.Paths.saveRecord(*r); err != nil {
+			return nil, 0, err
+		}
+	default:
+		order, err = a.client.GetOrder(ctx, a.account, acme.Order{Location: r.Order.URL})
+		switch {
+		case refused(err):
+			r.Order = nil // the authority does not know it any more
+		case err != nil:
+			return nil, 0, fmt.Errorf("going on with an order: %w", err)
+		case order.Status == acme.StatusInvalid:
 			r.Order = nil
 		}
-	} else {
-		r.Order = nil
 	}
 	if r.Order == nil {
 		if order, err = k.begin(ctx, a, r, now); err != nil {
-			var p acme.Problem
-			if errors.As(err, &p) && p.Status/100 == 4 && !is(err, acme.ProblemTypeRateLimited, acme.ProblemTypeBadNonce) {
+			if refused(err) {
 				err = spent{err}
 			}
 			return nil, 0, err
 		}
 	}
-	chain, err = k.finish(ctx, a, r, order)
+	chain, err = k.finish(ctx, a, n, r, order)
 	return chain, 0, err
+}
+
+// refused says that the authority has understood us and says no, and would say
+// so again.
+func refused(err error) bool {
+	var p acme.Problem
+	return errors.As(err, &p) && p.Status/100 == 4 && !is(err, acme.ProblemTypeRateLimited, acme.ProblemTypeBadNonce)
 }
 
 // ask asks the authority when to renew (RFC 9773). Without an answer, our own
@@ -339,7 +379,7 @@ func (k *Keeper) ask(ctx context.Context, host string) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		next.Error = err.Error()
+		next.Error = brief(err)
 	} else {
 		next.Chosen = choose(next, ari)
 		next.Start, next.End, next.Explanation = ari.SuggestedWindow.Start, ari.SuggestedWindow.End, ari.ExplanationURL

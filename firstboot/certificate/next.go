@@ -11,6 +11,7 @@ type Action string
 const (
 	Idle          Action = "idle"           // nothing until Step.Until
 	Interim       Action = "interim"        // make a self-signed pair and put it in front of NGINX
+	Bring         Action = "bring"          // put the owner's pair in front of NGINX
 	Restore       Action = "restore"        // put an archived pair back
 	CopyProsody   Action = "copy"           // give Prosody the pair it should have
 	ReloadNGINX   Action = "reload-nginx"   // it shows another certificate than it should
@@ -37,6 +38,7 @@ const (
 	softWait    = 10 * time.Minute
 	softEvery   = 30 * time.Minute
 	softPerDay  = 8
+	doubt       = 2 * day // five certificates of one name in seven days are the most
 )
 
 // Next decides what to do: the first thing that is wrong, in the order in which
@@ -45,7 +47,13 @@ const (
 func Next(s Settings, o Observed, reloaded map[Action]time.Time, now time.Time) Step {
 	for _, n := range s.Names {
 		st := o[n.Host]
-		if st.Live.Signed && st.Live.Valid(now) {
+		if n.Method == Owned && st.Own.Valid(now) {
+			if st.Live.digest != st.Own.digest {
+				return Step{Action: Bring, Host: n.Host, Why: "the settings have one"}
+			}
+			continue
+		}
+		if st.Live.Signed && (st.Live.Valid(now) || st.Doubtful(now)) {
 			continue
 		}
 		if st.Archive.Signed && st.Archive.Valid(now) {
@@ -82,7 +90,7 @@ func Next(s Settings, o Observed, reloaded map[Action]time.Time, now time.Time) 
 			{ReloadProsody, n.XMPP != NoXMPP, o[n.Host].XMPP, o[n.Host].Prosody},
 		} {
 			// A server that is not up reads its files when it comes.
-			if !server.wanted || server.shown.Down || server.shown == (Served{}) || server.shown.Serial == server.file.Serial {
+			if !server.wanted || server.shown.Down || server.shown == (Served{}) || server.shown.shows(server.file) {
 				continue
 			}
 			if at := reloaded[server.action].Add(reloadEvery); at.After(now) {
@@ -97,7 +105,7 @@ func Next(s Settings, o Observed, reloaded map[Action]time.Time, now time.Time) 
 		}
 	}
 	for _, n := range s.Names {
-		step, at := order(s, n.Host, o[n.Host], now)
+		step, at := order(s, n, o[n.Host], now)
 		if step.Action != "" {
 			return step
 		}
@@ -105,7 +113,7 @@ func Next(s Settings, o Observed, reloaded map[Action]time.Time, now time.Time) 
 	}
 	for _, n := range s.Names {
 		st := o[n.Host]
-		if !st.Live.Signed {
+		if !st.Live.Signed || st.Live.Own {
 			continue
 		}
 		at := st.Record.Renewal.Again
@@ -122,8 +130,8 @@ func prosodyLacks(st State, now time.Time) string {
 	switch p := st.Prosody; {
 	case !p.Usable:
 		return "Prosody has no certificate"
-	case st.Live.Signed && p.Serial != st.Live.Serial:
-		return "Prosody has an older certificate"
+	case st.Live.Signed && (p.Serial != st.Live.Serial || p.digest != st.Live.digest):
+		return "Prosody has another certificate"
 	case st.Live.Signed:
 		return ""
 	// A self-signed one must name nothing else: Prosody takes any certificate
@@ -136,9 +144,16 @@ func prosodyLacks(st State, now time.Time) string {
 
 // order decides about one name's next certificate. Without a step, it returns
 // when to look again; the zero time if only an event can change anything.
-func order(s Settings, host string, st State, now time.Time) (Step, time.Time) {
-	r := st.Record
-	begun := r.Order != nil && r.Order.Directory == s.Directory
+func order(s Settings, n Name, st State, now time.Time) (Step, time.Time) {
+	host, r := n.Host, st.Record
+	if n.Method == Owned {
+		// Only to notice the day on which it begins or ends.
+		if st.Own.NotBefore.After(now) {
+			return Step{}, st.Own.NotBefore
+		}
+		return Step{}, st.Own.NotAfter
+	}
+	begun := r.Order != nil && r.Order.Directory == s.Directory && r.Order.URL != ""
 	why, at := due(s, st, now)
 	if why == "" && !begun {
 		return Step{}, at
@@ -189,17 +204,49 @@ func due(s Settings, st State, now time.Time) (string, time.Time) {
 	switch {
 	case !st.Live.Signed:
 		return "the certificate is self-signed", time.Time{}
-	case !st.Live.Valid(now):
-		return "the certificate is not valid now", time.Time{}
 	case r.Renew:
 		return "the owner asks for a new certificate", time.Time{}
+	case !st.Live.Valid(now) && st.Doubtful(now):
+		// Another one would be as wrong.
+		return "", st.doubtUntil()
+	case !st.Live.Valid(now):
+		return "the certificate is not valid now", time.Time{}
+	case st.Live.Own:
+		return "the owner's own certificate is no longer in the settings", time.Time{}
 	case r.Issued != nil && r.Issued.Serial == st.Live.Serial && r.Issued.Directory != s.Directory:
 		return "another authority is to sign", time.Time{}
 	}
-	if at := RenewAt(st.Live, r.Renewal); at.After(now) {
+	at := RenewAt(st.Live, r.Renewal)
+	if !at.After(now) {
+		// An authority whose window is always over must not have us order for ever.
+		if t := r.earliest(st.Live); t.After(now) {
+			at = t
+		}
+	}
+	if at.After(now) {
 		return "", at
 	}
 	return "the certificate is due for renewal", time.Time{}
+}
+
+// Doubtful says that the clock is to be doubted rather than the live pair: an
+// authority has signed it for a time that has not begun by our clock, or an
+// order of ours has led to it just now.
+func (st State) Doubtful(now time.Time) bool {
+	p := st.Live
+	if !p.Usable || !p.Signed || p.Own || p.Valid(now) {
+		return false
+	}
+	return now.Before(p.NotBefore) || st.doubtUntil().After(now)
+}
+
+// doubtUntil is until when a pair that an order led to is taken for good. That
+// bounds orders to what authorities allow for the same name.
+func (st State) doubtUntil() time.Time {
+	if i := st.Record.Issued; i != nil && i.Serial == st.Live.Serial {
+		return i.At.Add(doubt)
+	}
+	return time.Time{}
 }
 
 // RenewAt is when a signed pair is to be replaced: when the authority says,

@@ -2,6 +2,8 @@ package certificate
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,13 @@ var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 // pair is one that began so long ago and lives 90 days.
 func pair(signed bool, age time.Duration) Pair {
 	return Pair{Usable: true, Serial: "a", NotBefore: noon.Add(-age), NotAfter: noon.Add(90*day - age), Signed: signed, Only: true}
+}
+
+// brought is such a pair of the owner's.
+func brought(age time.Duration) Pair {
+	p := pair(true, age)
+	p.Own, p.digest = true, "own"
+	return p
 }
 
 func TestNext(t *testing.T) {
@@ -56,8 +65,24 @@ func TestNext(t *testing.T) {
 		{name: "failed", st: State{Live: pair(false, day), Record: Record{Preflight: looked(time.Second), Failures: []Failure{failed(time.Minute, 10*time.Minute)}}}, want: Idle, until: 9 * time.Minute},
 		{name: "failed, waited", st: State{Live: pair(false, day), Record: Record{Preflight: looked(time.Second), Failures: []Failure{failed(11*time.Minute, 10*time.Minute)}}}, want: GetOne},
 		{name: "four failures in an hour", st: State{Live: pair(false, day), Record: Record{Preflight: looked(time.Second), Failures: []Failure{failed(50*time.Minute, 0), failed(40*time.Minute, 0), failed(30*time.Minute, 0), failed(20*time.Minute, 0)}}}, want: Idle, until: 10 * time.Minute},
-		{name: "begun", st: State{Live: pair(false, day), Record: Record{Order: &Order{Directory: directory}}}, want: GetOne},
-		{name: "begun elsewhere", st: State{Live: pair(false, day), Record: Record{Order: &Order{Directory: "https://b.example/dir"}}}, want: CheckDNS},
+		{name: "begun", st: State{Live: pair(false, day), Record: Record{Order: &Order{Directory: directory, URL: "u"}}}, want: GetOne},
+		{name: "begun elsewhere", st: State{Live: pair(false, day), Record: Record{Order: &Order{Directory: "https://b.example/dir", URL: "u"}}}, want: CheckDNS},
+		{name: "an order that a kill has hidden", st: State{Live: pair(false, day), Record: Record{Order: &Order{Directory: directory}}}, want: CheckDNS},
+		{name: "the owner's", n: Name{Method: Owned}, st: State{Live: pair(false, day), Own: brought(day)}, want: Bring},
+		{name: "the owner's is there", n: Name{Method: Owned}, st: State{Live: brought(day), Own: brought(day)}, want: Idle, until: 12 * time.Hour},
+		{name: "the owner's is there and near its end", n: Name{Method: Owned}, st: State{Live: brought(90*day - time.Hour), Own: brought(90*day - time.Hour)}, want: Idle, until: time.Hour},
+		{name: "the owner's is over", n: Name{Method: Owned}, st: State{Live: brought(91 * day), Own: brought(91 * day)}, want: Interim},
+		{name: "the owner's is over, another lies there", n: Name{Method: Owned}, st: State{Live: brought(91 * day), Own: brought(91 * day), Archive: pair(true, day)}, want: Restore},
+		{name: "the owner's begins later", n: Name{Method: Owned}, st: State{Live: pair(false, day), Own: brought(-time.Hour)}, want: Idle, until: time.Hour},
+		{name: "the owner's cannot be read", n: Name{Method: Owned}, st: State{Live: pair(false, day), OwnWhy: "x"}, want: Idle, until: 12 * time.Hour},
+		{name: "never ordered while the owner brings it", n: Name{Method: Owned}, st: State{Live: pair(false, day), OwnWhy: "x", Record: Record{Renew: true, Order: &Order{Directory: directory, URL: "u"}, Preflight: looked(time.Second)}}, want: Idle, until: 12 * time.Hour},
+		{name: "the owner's is not wanted any more", st: State{Live: brought(day)}, want: CheckDNS},
+		{name: "the owner's of another chain", n: Name{XMPP: Client}, st: State{Live: brought(day), Prosody: pair(true, day)}, want: CopyProsody},
+		{name: "signed, for a time that our clock has not reached", st: State{Live: pair(true, -time.Hour), Record: Record{Renewal: asked}}, want: Idle, until: 3 * time.Hour},
+		{name: "signed just now, and over by our clock", st: State{Live: pair(true, 91*day), Record: Record{Renewal: asked, Issued: &Issued{Serial: "a", Directory: directory, At: noon.Add(-time.Hour)}}}, want: Idle, until: 3 * time.Hour},
+		{name: "signed two days ago, and over by our clock", st: State{Live: pair(true, 91*day), Record: Record{Renewal: asked, Issued: &Issued{Serial: "a", Directory: directory, At: noon.Add(-2 * day)}}}, want: Interim},
+		{name: "the authority's window is always over", st: State{Live: pair(true, time.Hour), Record: Record{Renewal: Renewal{Serial: "a", Again: noon.Add(3 * time.Hour), Chosen: noon.Add(-day)}, Issued: &Issued{Serial: "a", Directory: directory, At: noon.Add(-22 * time.Hour)}}}, want: Idle, until: 2 * time.Hour},
+		{name: "the authority is resting", st: State{Live: pair(false, day), Record: Record{Rest: Failure{At: noon, Wait: time.Minute}}}, want: Idle, until: time.Minute},
 		{name: "not yet asked", st: State{Live: pair(true, day)}, want: AskRenewal},
 		{name: "all is well", st: State{Live: pair(true, day), Record: Record{Renewal: asked}}, want: Idle, until: 3 * time.Hour},
 		{name: "a third left", st: State{Live: pair(true, 60*day), Record: Record{Renewal: asked}}, want: CheckDNS},
@@ -82,17 +107,21 @@ func TestNext(t *testing.T) {
 func TestSchedule(t *testing.T) {
 	r := Record{Host: "h"}
 	now := noon
-	for _, want := range []time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute} {
-		r.fail(now, errors.New("no"), true, 0)
-		if got := r.patience().Sub(now); got != want {
-			t.Errorf("wait %v, want %v", got, want)
-		}
+	lose := func() time.Duration {
+		r.lose(now, spent{errors.New("no")}, 0)
+		wait := r.patience().Sub(now)
 		now = r.patience()
+		return wait
 	}
-	for range 3 {
-		r.fail(now, errors.New("no"), true, 0)
-		if got := r.patience().Sub(now); got < 22*time.Hour || got > 26*time.Hour {
-			t.Errorf("wait %v, want about a day", got)
+	for i, want := range append([]time.Duration{time.Minute, 10 * time.Minute}, slices.Repeat([]time.Duration{time.Hour}, 46)...) {
+		if got := lose(); got != want {
+			t.Errorf("wait %d: %v, want %v", i, got, want)
+		}
+	}
+	// The memory of single failures is shorter than the count of all.
+	for range 60 {
+		if got := lose(); got < 6*time.Hour || got > 7*time.Hour {
+			t.Errorf("wait %v, want six to seven hours", got)
 		}
 	}
 	r.fail(now, errors.New("limited"), false, 34*time.Hour)
@@ -106,5 +135,23 @@ func TestSchedule(t *testing.T) {
 	}
 	if r.clamp(before) {
 		t.Error("clamped twice")
+	}
+	// What costs nothing is tried again sooner, and each authority's wish is obeyed.
+	r = Record{}
+	for _, want := range []int{1, 2, 4, 8, 10, 10} {
+		if r.lose(noon, errors.New("down"), 0); r.patience().Sub(noon) != time.Duration(want)*time.Minute {
+			t.Errorf("wait %v, want %d min", r.patience().Sub(noon), want)
+		}
+	}
+	if r.rest(noon, time.Hour); r.patience().Sub(noon) != time.Hour {
+		t.Errorf("rest %v", r.patience().Sub(noon))
+	}
+	if !r.clamp(noon.Add(-day)) || r.patience().Sub(noon) > time.Hour-day {
+		t.Errorf("after the clock went back: rest until %v", r.patience())
+	}
+	// A page in the place of an answer does not fill the record.
+	r.lose(noon, errors.New(strings.Repeat("<p>\n", 1<<18)), 0)
+	if why := r.Failures[len(r.Failures)-1].Why; len(why) > 600 || strings.Contains(why, "\n") {
+		t.Errorf("%d bytes", len(why))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -12,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 )
 
@@ -37,8 +39,12 @@ func parsePair(host string, chain, key []byte) (Pair, *x509.Certificate, error) 
 		NotAfter:  leaf.NotAfter,
 		Signed:    !bytes.Equal(leaf.RawIssuer, leaf.RawSubject),
 		Only:      len(leaf.DNSNames) == 1,
+		print:     fingerprint(leaf),
+		digest:    fmt.Sprintf("%x", sha256.Sum256(slices.Concat(chain, []byte{0}, key))),
 	}, leaf, nil
 }
+
+func fingerprint(c *x509.Certificate) string { return fmt.Sprintf("%x", sha256.Sum256(c.Raw)) }
 
 func serial(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prose-im/prose-image/firstboot/preflight"
@@ -21,22 +22,29 @@ type Record struct {
 	Preflight preflight.Result `json:"preflight,omitzero"`
 	// SoftSince is since when preflight has lacked nothing but a proof.
 	SoftSince time.Time `json:"soft_since,omitzero"`
-	Order     *Order    `json:"order,omitempty"`
-	Issued    *Issued   `json:"issued,omitempty"`
-	Renewal   Renewal   `json:"renewal,omitzero"`
+	// Rest is since when and how long the authority is left alone, after it did
+	// not answer a question that precedes orders.
+	Rest    Failure `json:"rest,omitzero"`
+	Order   *Order  `json:"order,omitempty"`
+	Issued  *Issued `json:"issued,omitempty"`
+	Renewal Renewal `json:"renewal,omitzero"`
 	// Tries are the orders begun lately, Failures what went wrong since the last
 	// certificate; the newest last.
 	Tries    []time.Time `json:"tries,omitempty"`
 	Failures []Failure   `json:"failures,omitempty"`
-	Renew    bool        `json:"renew,omitempty"` // the owner asks for a new one now
-	Note     string      `json:"note,omitempty"`  // what the owner should know though it stops nothing
+	// Lost counts the failures since then that the authority counts.
+	Lost int `json:"lost,omitempty"`
+	// Issuer is who would sign for the domain itself, by a TXT record.
+	Issuer *preflight.Issuer `json:"issuer,omitempty"`
+	Renew  bool              `json:"renew,omitempty"` // the owner asks for a new one now
+	Note   string            `json:"note,omitempty"`  // what the owner should know though it stops nothing
 }
 
 // Order is one that has been begun and not come to an end. It is kept so that a
 // crash costs no second one.
 type Order struct {
 	Directory string    `json:"directory"`
-	URL       string    `json:"url"`
+	URL       string    `json:"url"` // empty: the authority was being asked for it
 	Key       string    `json:"key"` // PEM
 	Begun     time.Time `json:"begun"`
 	Replaces  string    `json:"replaces,omitempty"` // the predecessor that it names (RFC 9773 section 5)
@@ -135,37 +143,95 @@ func (r *Record) clamp(now time.Time) bool {
 	}
 	fix(&r.Preflight.At)
 	fix(&r.SoftSince)
+	fix(&r.Rest.At)
+	if r.Issued != nil {
+		fix(&r.Issued.At)
+	}
 	if r.Renewal.Asked.After(now.Add(time.Minute)) {
 		r.Renewal.Asked, r.Renewal.Again, moved = now, now, true
 	}
 	return moved
 }
 
+// spent is an error after which an order is over. The authority may count it.
+type spent struct{ error }
+
+func (s spent) Unwrap() error { return s.error }
+
+// stale is an error after which an order is over that cost nothing.
+type stale struct{ error }
+
+func (s stale) Unwrap() error { return s.error }
+
+// lose remembers a try that led to nothing; wait is what the authority asked for.
+func (r *Record) lose(now time.Time, err error, wait time.Duration) {
+	var over spent
+	var gone stale
+	counted := errors.As(err, &over)
+	if counted || errors.As(err, &gone) {
+		r.Order = nil
+	}
+	r.fail(now, err, counted, wait)
+}
+
+// win remembers the certificate that the order has led to.
+func (r *Record) win(now time.Time, serial string) {
+	r.Issued = &Issued{Directory: r.Order.Directory, Serial: serial, At: now, Replaces: r.Order.Replaces}
+	r.Order, r.Failures, r.Lost, r.Renew, r.Renewal, r.Rest = nil, nil, 0, false, Renewal{}, Failure{}
+}
+
+// When to try again after failures that the authority counts. Two days long the
+// owner may be at it, and sees within the hour whether it helped. After that, four a
+// day: Let's Encrypt pauses a name after 1152 failures in a row and forgives one a day,
+// so a year of this is borne, and one that heals is noticed the same day.
+var (
+	firstWaits = []time.Duration{time.Minute, 10 * time.Minute}
+	hourly     = 48 // failures until the waits get long
+)
+
+const longWait = 6 * time.Hour
+
 // fail remembers a failure and when to try again. A wait that the authority
 // asked for is obeyed when it is longer than ours.
 func (r *Record) fail(now time.Time, why error, counted bool, asked time.Duration) {
-	n := 0
-	for _, f := range r.Failures {
-		if f.Order == counted {
+	f := Failure{At: now, Order: counted, Why: brief(why)}
+	switch {
+	case !counted:
+		// It cost nothing, and a network that comes back should be noticed.
+		n := 0
+		for i := len(r.Failures) - 1; i >= 0 && !r.Failures[i].Order; i-- {
 			n++
 		}
-	}
-	f := Failure{At: now, Order: counted, Why: why.Error()}
-	if counted {
-		schedule := []time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute}
-		if n < len(schedule) {
-			f.Wait = schedule[n]
-		} else {
-			// Not everybody at the same second of the day.
-			f.Wait = 22*time.Hour + rand.N(4*time.Hour)
-		}
-	} else {
-		// It cost nothing, and a network that comes back should be noticed.
 		f.Wait = min(time.Minute<<min(n, 4), 10*time.Minute)
+	case r.Lost < len(firstWaits):
+		f.Wait = firstWaits[r.Lost]
+	case r.Lost < hourly:
+		f.Wait = time.Hour
+	default:
+		// Not everybody at the same second of the day.
+		f.Wait = longWait + rand.N(time.Hour)
+	}
+	if counted {
+		r.Lost++
 	}
 	f.Wait = max(f.Wait, min(asked, 31*day))
 	r.Failures = append(r.Failures, f)
 	r.Failures = r.Failures[max(0, len(r.Failures)-maxMemory):]
+}
+
+// rest leaves the authority alone for a moment, or for as long as it asks.
+func (r *Record) rest(now time.Time, asked time.Duration) {
+	r.Rest = Failure{At: now, Wait: max(time.Minute, min(asked, 31*day))}
+}
+
+// brief is an error as far as people read it: authorities and what stands
+// before them may answer with whole pages.
+func brief(err error) string {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	if r := []rune(text); len(r) > 500 {
+		text = string(r[:500]) + "..."
+	}
+	return text
 }
 
 // try remembers that an order is begun.
@@ -180,6 +246,9 @@ func (r Record) patience() time.Time {
 	if n := len(r.Failures); n > 0 {
 		f := r.Failures[n-1]
 		until = f.At.Add(f.Wait)
+	}
+	if t := r.Rest.At.Add(r.Rest.Wait); t.After(until) {
+		until = t
 	}
 	// Authorities lock a name out after five failed authorizations in an hour:
 	// stay one below, whatever resets the schedule.
@@ -196,4 +265,12 @@ func (r Record) patience() time.Time {
 		}
 	}
 	return until
+}
+
+// earliest is before when a pair is not replaced because the authority says so.
+func (r Record) earliest(p Pair) time.Time {
+	if r.Issued == nil || r.Issued.Serial != p.Serial {
+		return time.Time{}
+	}
+	return r.Issued.At.Add(min(day, p.NotAfter.Sub(p.NotBefore)/3))
 }

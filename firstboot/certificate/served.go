@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -32,29 +33,29 @@ func served(ctx context.Context, at netip.AddrPort, host string, before func(net
 	ctx, cancel := context.WithTimeout(ctx, servedLimit)
 	defer cancel()
 	down := false
-	number, err := func() (string, error) {
+	leaf, err := func() (*x509.Certificate, error) {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "tcp", at.String())
 		if err != nil {
 			down = true
-			return "", err
+			return nil, err
 		}
 		defer conn.Close()
 		deadline, _ := ctx.Deadline()
 		conn.SetDeadline(deadline)
 		if err := before(conn); err != nil {
-			return "", err
+			return nil, err
 		}
 		c := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true})
 		if err := c.HandshakeContext(ctx); err != nil {
-			return "", err
+			return nil, err
 		}
-		return serial(c.ConnectionState().PeerCertificates[0]), nil
+		return c.ConnectionState().PeerCertificates[0], nil
 	}()
 	if err != nil {
 		return Served{Down: down, Error: fmt.Sprintf("asking %v for the certificate of %s: %v", at, host, err)}
 	}
-	return Served{Serial: number}
+	return Served{Serial: serial(leaf), print: fingerprint(leaf)}
 }
 
 // startTLS brings an XMPP stream to where the handshake begins. It looks for

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -68,6 +69,9 @@ type world struct {
 	nginx     func(args ...string) *exec.Cmd
 	reloads   map[Action]int
 	directory string
+	// management is a URL, and amnesia has Pebble forget everything.
+	management string
+	amnesia    func()
 }
 
 // proxy stands before Pebble: it counts orders and can fail.
@@ -75,6 +79,8 @@ type proxy struct {
 	mu     sync.Mutex
 	orders []map[string]any // payloads of newOrder
 	fail   func(w http.ResponseWriter, r *http.Request) bool
+	// rewrite changes answers, when there is one. Set it between steps.
+	rewrite func(path string, body []byte) []byte
 }
 
 func (p *proxy) count() int {
@@ -103,8 +109,8 @@ func loop(port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
 }
 
-// start runs a program until the test ends.
-func start(t *testing.T, cmd *exec.Cmd) {
+// start runs a program until it is stopped or the test ends.
+func start(t *testing.T, cmd *exec.Cmd) (stop func()) {
 	t.Helper()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -112,13 +118,17 @@ func start(t *testing.T, cmd *exec.Cmd) {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("starting %s: %v", cmd.Path, err)
 	}
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cmd.Process.Signal(syscall.SIGTERM) // NGINX has workers to end
 		cmd.Wait()
+	})
+	t.Cleanup(func() {
+		stop()
 		if t.Failed() && testing.Verbose() {
 			t.Logf("%s said:\n%s", filepath.Base(cmd.Path), out.String())
 		}
 	})
+	return stop
 }
 
 // listening waits until a port takes connections.
@@ -147,6 +157,12 @@ func write(t *testing.T, path, content string) string {
 // newWorld starts everything. Extra is Pebble's environment.
 func newWorld(t *testing.T, extra ...string) *world {
 	t.Helper()
+	return newWorldOf(t, nil, extra...)
+}
+
+// newWorldOf likewise, with more in Pebble's configuration.
+func newWorldOf(t *testing.T, more map[string]any, extra ...string) *world {
+	t.Helper()
 	t.Parallel()
 	w := &world{t: t, dir: t.TempDir(), reloads: map[Action]int{}}
 	live, webroot := filepath.Join(w.dir, "letsencrypt"), filepath.Join(w.dir, "www/challenge")
@@ -164,22 +180,41 @@ func newWorld(t *testing.T, extra ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, _ := json.Marshal(map[string]any{"pebble": map[string]any{
+	settings := map[string]any{
 		"listenAddress": loop(acmePort).String(), "managementListenAddress": loop(management).String(),
 		"certificate": write(t, w.dir+"/pebble/cert.pem", string(chain)), "privateKey": write(t, w.dir+"/pebble/key.pem", string(key)),
 		"httpPort": w.http, "tlsPort": free(t), "keyAlgorithm": "ecdsa",
 		"retryAfter": map[string]int{"authz": 1, "order": 1},
 		"profiles": map[string]any{"default": map[string]any{"description": "d", "validityPeriod": 7776000},
 			"shortlived": map[string]any{"description": "s", "validityPeriod": 518400}},
-	}})
-	pebble := exec.Command(filepath.Join(tools, "pebble"), "-config", write(t, w.dir+"/pebble/config.json", string(config)), "-dnsserver", loop(dnsPort).String())
-	pebble.Env = append(append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"), extra...)
-	start(t, pebble)
+	}
+	maps.Copy(settings, more)
+	config, _ := json.Marshal(map[string]any{"pebble": settings})
+	pebble := func() (stop func()) {
+		cmd := exec.Command(filepath.Join(tools, "pebble"), "-config", write(t, w.dir+"/pebble/config.json", string(config)), "-dnsserver", loop(dnsPort).String())
+		cmd.Env = append(append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"), extra...)
+		stop = start(t, cmd)
+		listening(t, "Pebble", acmePort)
+		return stop
+	}
+	stop := pebble()
+	w.amnesia = func() { stop(); stop = pebble() }
+	w.management = "https://" + loop(management).String()
 
 	w.proxy = &proxy{}
 	target := &url.URL{Scheme: "https", Host: loop(acmePort).String()}
 	pass := httputil.NewSingleHostReverseProxy(target) // keeps the Host, from which Pebble makes its URLs
 	pass.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	pass.ModifyResponse = func(res *http.Response) error {
+		if w.proxy.rewrite == nil {
+			return nil
+		}
+		body, err := io.ReadAll(res.Body)
+		body = w.proxy.rewrite(res.Request.URL.Path, body)
+		res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		res.Header.Set("Content-Length", fmt.Sprint(len(body)))
+		return err
+	}
 	front := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
@@ -245,7 +280,6 @@ http {
 		ReloadProsody: func(context.Context) error { w.reloads[ReloadProsody]++; return w.xmpp.load() },
 	}
 	listening(t, "challtestsrv", dnsManagement)
-	listening(t, "Pebble", acmePort)
 
 	// NGINX does not start without certificates.
 	for step := w.step(); step.Action == Interim; step = w.step() {

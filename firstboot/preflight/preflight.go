@@ -20,22 +20,24 @@ import (
 type Kind string
 
 const (
-	NoAddress Kind = "no-address" // DNS has no A and no AAAA record
-	Foreign   Kind = "foreign"    // an address where somebody else answers
-	Silent    Kind = "silent"     // an address where nobody answers
-	Special   Kind = "special"    // an address that the world cannot reach
-	Unproven  Kind = "unproven"   // our address before translation: it may not be reachable from here
-	Resolver  Kind = "resolver"   // DNS does not answer, or SERVFAIL
-	Forbidden Kind = "caa"        // a CAA record forbids the order
-	Authority Kind = "authority"  // the directory does not answer
+	NoAddress   Kind = "no-address"  // DNS has no A and no AAAA record
+	Foreign     Kind = "foreign"     // an address where somebody else answers
+	Silent      Kind = "silent"      // an address where nobody answers
+	Special     Kind = "special"     // an address that the world cannot reach
+	Unproven    Kind = "unproven"    // our address before translation: it may not be reachable from here
+	Resolver    Kind = "resolver"    // DNS does not answer, or SERVFAIL
+	Forbidden   Kind = "caa"         // a CAA record forbids the order
+	Authority   Kind = "authority"   // the directory does not answer
+	Unpersisted Kind = "unpersisted" // no TXT record lets the authority sign for our account
+	Unoffered   Kind = "unoffered"   // the authority does not offer the way to prove a name that is asked for
 )
 
 // Finding is one thing that keeps a certificate from being ordered.
 type Finding struct {
 	Name   string   `json:"name"` // where it was found; for CAA it may be a parent
 	Kind   Kind     `json:"kind"`
-	Type   string   `json:"type,omitempty"`   // of the records: A, AAAA, CAA
-	Found  []string `json:"found,omitempty"`  // what is in DNS, as addresses or CAA data
+	Type   string   `json:"type,omitempty"`   // of the records: A, AAAA, CAA, TXT
+	Found  []string `json:"found,omitempty"`  // what is in DNS: addresses, CAA data, texts
 	Wanted string   `json:"wanted,omitempty"` // a line for the zone; empty if the record should go, or nothing is known
 	Why    string   `json:"why"`              // a sentence without capital and full stop
 }
@@ -52,6 +54,9 @@ func (f Finding) String() string {
 type Result struct {
 	At       time.Time `json:"at"`
 	Findings []Finding `json:"findings,omitempty"`
+	// Delegated says that the name leads to another machine, which sends
+	// authorities on to us.
+	Delegated bool `json:"delegated,omitempty"`
 }
 
 // Ready says that nothing keeps a certificate from being ordered.
@@ -62,6 +67,12 @@ func (r Result) Ready() bool { return len(r.Findings) == 0 }
 // own public address.
 func (r Result) Soft() bool {
 	return len(r.Findings) > 0 && !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Kind != Unproven })
+}
+
+// Elsewhere says that the name leads to somebody else's machines and to nothing
+// else: a website, most often.
+func (r Result) Elsewhere() bool {
+	return len(r.Findings) > 0 && !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Kind != Foreign && f.Kind != Silent })
 }
 
 // Settings is what a look needs to know.
@@ -91,10 +102,9 @@ func or(port, standard uint16) uint16 {
 
 // Check looks at the A and AAAA records of a name and fetches a nonce
 // through NGINX at each. It takes a minute at most.
-func (s Settings) Check(ctx context.Context, name string) []Finding {
+func (s Settings) Check(ctx context.Context, name string) (findings []Finding, delegated bool) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	var findings []Finding
 	var all []netip.Addr
 	for _, t := range []struct {
 		name  string
@@ -116,15 +126,15 @@ func (s Settings) Check(ctx context.Context, name string) []Finding {
 		if len(findings) == 0 {
 			findings = append(findings, s.nothing(name))
 		}
-		return findings
+		return findings, false
 	}
 	local, err := interfaces()
 	if err != nil {
-		return append(findings, Finding{Name: name, Kind: Unproven, Why: err.Error()})
+		return append(findings, Finding{Name: name, Kind: Unproven, Why: err.Error()}), false
 	}
 	nonce, err := s.serve()
 	if err != nil {
-		return append(findings, Finding{Name: name, Kind: Unproven, Why: err.Error()})
+		return append(findings, Finding{Name: name, Kind: Unproven, Why: err.Error()}), false
 	}
 	defer nonce.remove()
 	for _, a := range all {
@@ -133,8 +143,9 @@ func (s Settings) Check(ctx context.Context, name string) []Finding {
 		case !s.reachable(a, local):
 			f.Kind, f.Why = Special, fmt.Sprintf("%v is a special-purpose address that no authority can reach", a)
 		default:
-			err := s.fetch(ctx, name, a, nonce, local)
+			redirected, err := s.fetch(ctx, name, a, nonce, local)
 			if err == nil {
+				delegated = delegated || redirected
 				continue
 			}
 			var wrong *otherAnswer
@@ -154,7 +165,7 @@ func (s Settings) Check(ctx context.Context, name string) []Finding {
 		}
 		findings = append(findings, f)
 	}
-	return findings
+	return findings, delegated
 }
 
 // nothing is the finding of a name without addresses, with the records to make.
@@ -189,10 +200,11 @@ func typeOf(a netip.Addr) string {
 type Issuer struct {
 	Names   []string
 	Account string // URL; "" if there is none yet
+	Method  string // how we prove names, as CAA records call it; "" is http-01
 }
 
 // CAA climbs from the name to the root until a CAA record set is found, and
-// says whether it forbids an http-01 order (RFC 8659 section 3, RFC 8657). An
+// says whether it forbids the order (RFC 8659 section 3, RFC 8657). An
 // issuer without names is not looked for.
 func (s Settings) CAA(ctx context.Context, name string, issuer Issuer) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -271,8 +283,12 @@ func permits(value string, issuer Issuer) string {
 				return fmt.Sprintf("the CAA record is for the account %s, ours is %s", v, issuer.Account)
 			}
 		case "validationmethods":
-			if !slices.Contains(strings.Split(strings.ReplaceAll(v, " ", ""), ","), "http-01") {
-				return "the CAA record does not allow the method http-01"
+			method := issuer.Method
+			if method == "" {
+				method = "http-01"
+			}
+			if !slices.Contains(strings.Split(strings.ReplaceAll(v, " ", ""), ","), method) {
+				return "the CAA record does not allow the method " + method
 			}
 		}
 	}

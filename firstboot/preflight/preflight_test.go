@@ -31,7 +31,7 @@ func TestReachable(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	ours := Issuer{[]string{"ca.example"}, "https://ca.example/acct/1"}
+	ours := Issuer{[]string{"ca.example"}, "https://ca.example/acct/1", ""}
 	issue := func(v string) []dns.Property { return []dns.Property{{Tag: "issue", Value: v}} }
 	for _, c := range []struct {
 		set  []dns.Property
@@ -46,12 +46,18 @@ func TestJudge(t *testing.T) {
 		{append(issue("other.example"), issue("ca.example")...), ""},
 		{[]dns.Property{{Tag: "iodef", Value: "mailto:x"}}, ""},
 		{[]dns.Property{{Tag: "issuewild", Value: ";"}}, ""},
+		{issue("ca.example; validationmethods=http-01"), ""},
 		{append(issue("ca.example"), dns.Property{Critical: true, Tag: "tbs"}), "critical"},
 		{[]dns.Property{{Critical: true, Tag: "tbs"}}, "critical"},
 	} {
 		if got := judge(c.set, ours); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%v: %q, want %q", c.set, got, c.want)
 		}
+	}
+	persist := ours
+	persist.Method = "dns-persist-01"
+	if got := judge(issue("ca.example; validationmethods=http-01"), persist); !strings.Contains(got, "method dns-persist-01") {
+		t.Errorf("another method: %q", got)
 	}
 }
 
@@ -102,11 +108,14 @@ func TestRedirects(t *testing.T) {
 		if c.what == "elsewhere" {
 			os.WriteFile(n.file, []byte(strings.Repeat("x", 4096)), 0o644)
 		}
-		err = s.fetch(t.Context(), "h.example", at.Addr(), n, nil)
+		redirected, err := s.fetch(t.Context(), "h.example", at.Addr(), n, nil)
 		n.remove()
 		var other *otherAnswer
 		if c.want == "" && err != nil || c.want != "" && (!errors.As(err, &other) || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", c.what, err, c.want)
+		}
+		if want := c.what != "none" && c.what != "elsewhere"; redirected != want && err == nil {
+			t.Errorf("%s: redirected is %v", c.what, redirected)
 		}
 	}
 	// A killed run's nonce goes with the next.

@@ -64,8 +64,8 @@ type otherAnswer struct{ what string }
 func (e *otherAnswer) Error() string { return e.what }
 
 // fetch gets the nonce of a name at one address, and follows redirects as an
-// authority would.
-func (s Settings) fetch(ctx context.Context, name string, address netip.Addr, n nonce, local []netip.Addr) error {
+// authority would. It says whether there were any: our own NGINX makes none.
+func (s Settings) fetch(ctx context.Context, name string, address netip.Addr, n nonce, local []netip.Addr) (redirected bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
 	defer cancel()
 	at := &url.URL{Scheme: "http", Host: name, Path: "/.well-known/acme-challenge/" + n.token}
@@ -76,14 +76,14 @@ func (s Settings) fetch(ctx context.Context, name string, address netip.Addr, n 
 	for range redirects + 1 {
 		next, err := s.get(ctx, at, addresses, n)
 		if err != nil || next == nil {
-			return err
+			return redirected, err
 		}
-		at = next
+		at, redirected = next, true
 		if addresses, err = s.resolve(ctx, at, local); err != nil {
-			return err
+			return true, err
 		}
 	}
-	return &otherAnswer{fmt.Sprintf("more than %d redirects", redirects)}
+	return true, &otherAnswer{fmt.Sprintf("more than %d redirects", redirects)}
 }
 
 // get fetches once. It returns where a redirect leads, or nil once the nonce
