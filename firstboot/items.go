@@ -20,6 +20,7 @@ var titles = map[string]string{
 	itemDNS:          "DNS records",
 	itemCertificates: "Certificates",
 	itemAccount:      "First account",
+	itemApex:         "Domain",
 }
 
 func item(key string, p status.Progress, what string) status.Item {
@@ -33,7 +34,12 @@ func items(w *world, s step, errs map[string]string, records []status.Record) []
 	if w.state.Domain == "" {
 		return list
 	}
-	list = append(list, nginxItem(w, errs), podItem(w, errs), dnsItem(w, records), certificatesItem(w, s, errs), accountItem(w, errs))
+	list = append(list, nginxItem(w, errs), podItem(w, errs), dnsItem(w, records))
+	apex, ok := apexItem(w)
+	if ok {
+		list = append(list, apex)
+	}
+	list = append(list, certificatesItem(w, s, errs, apex.Progress == status.Owner), accountItem(w, errs))
 	for _, key := range []string{itemSetup, itemWalls} {
 		if e := errs[key]; e != "" {
 			it := item(key, status.Failed, "The machine cannot be set up as it should be.")
@@ -140,6 +146,8 @@ func dnsItem(w *world, records []status.Record) status.Item {
 	for _, r := range records {
 		switch {
 		case r.State == status.Present:
+		case r.Name == w.settings.Domain && r.Type != "CAA" && elsewhere(w):
+			// The domain's own item says what to do about it.
 		case r.Optional:
 			optional++
 		case r.State == status.Missing:
@@ -190,12 +198,17 @@ func needed(w *world, host string) bool {
 	return w.settings.Federation || host != "groups."+w.settings.Domain
 }
 
-func certificatesItem(w *world, s step, errs map[string]string) status.Item {
-	var lacking, failing, late []string
+// certificatesItem is about the names that an authority certifies; apexWaits
+// says that the domain's own waits for the owner, which has an item of its own.
+func certificatesItem(w *world, s step, errs map[string]string, apexWaits bool) status.Item {
+	var lacking, failing, late, doubtful []string
 	var again time.Time
 	why, held := "", ""
 	for _, n := range w.keeper.Settings.Names {
 		st := w.certs[n.Host]
+		if n.Method == certificate.Owned || n.Apex && apexWaits {
+			continue
+		}
 		if f := st.Record.Failures; len(f) > 0 {
 			at := f[len(f)-1].At.Add(f[len(f)-1].Wait)
 			if again.IsZero() || at.Before(again) {
@@ -209,6 +222,8 @@ func certificatesItem(w *world, s step, errs map[string]string) status.Item {
 			if left := st.Live.NotAfter.Sub(w.now); left < st.Live.NotAfter.Sub(st.Live.NotBefore)/5 {
 				late = append(late, n.Host)
 			}
+		case st.Doubtful(w.now):
+			doubtful = append(doubtful, n.Host)
 		case needed(w, n.Host):
 			lacking = append(lacking, n.Host)
 			if st.Hold != "" {
@@ -217,6 +232,13 @@ func certificatesItem(w *world, s step, errs map[string]string) status.Item {
 		}
 	}
 	switch {
+	case len(doubtful) > 0:
+		it := item(itemCertificates, status.Warning, "By this machine's clock, certificates that were just signed are not valid.")
+		it.Why = "The clock must be wrong: the authority has signed them by its own. Until it is set, no others are ordered."
+		it.Do, it.Type = "Look at the clock:", []string{"timedatectl"}
+		return it
+	case len(lacking) == 0 && len(late) == 0 && len(failing) == 0 && apexWaits:
+		return item(itemCertificates, status.Done, "All other names have a certificate that browsers trust.")
 	case len(lacking) == 0 && len(late) == 0 && len(failing) == 0:
 		return item(itemCertificates, status.Done, "All names have a certificate that browsers trust.")
 	case len(lacking) == 0:
@@ -230,6 +252,7 @@ func certificatesItem(w *world, s step, errs map[string]string) status.Item {
 	case len(failing) > 0:
 		it := item(itemCertificates, status.Failed, "No certificate could be had for "+strings.Join(failing, ", ")+".")
 		it.Why, it.Again = sentence(why), again
+		it.Do, it.Type = "The machine tries again by itself. When you have mended something, have it try now:", []string{"sudo prose-firstboot renew"}
 		return it
 	}
 	it := item(itemCertificates, status.Doing, "They are ordered when the DNS records are there. Until then browsers warn.")

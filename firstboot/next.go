@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/prose-im/prose-image/firstboot/certificate"
+	"github.com/prose-im/prose-image/firstboot/status"
 )
 
 // A step is one thing to do. Its key is of the item in the status that it
@@ -47,6 +48,7 @@ const (
 	itemNGINX        = "nginx"
 	itemPod          = "pod"
 	itemAccount      = "account"
+	itemApex         = status.KeyApex
 	itemWalls        = "walls"
 )
 
@@ -79,7 +81,7 @@ func next(w *world, failed map[action]bool) step {
 	}
 	cert := w.keeper.Next(w.certs)
 	switch cert.Action {
-	case certificate.Interim, certificate.Restore:
+	case certificate.Interim, certificate.Restore, certificate.Bring:
 		if can(keep) {
 			return step{key: itemCertificates, what: words(cert), do: keep, cert: cert}
 		}
@@ -132,6 +134,7 @@ const longest = time.Minute
 func words(s certificate.Step) string {
 	what := map[certificate.Action]string{
 		certificate.Interim:       "making a certificate for the time being for ",
+		certificate.Bring:         "installing your own certificate of ",
 		certificate.Restore:       "bringing back the certificate of ",
 		certificate.CopyProsody:   "giving Prosody the certificate of ",
 		certificate.ReloadNGINX:   "having NGINX read the certificate of ",

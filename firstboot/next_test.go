@@ -50,6 +50,33 @@ func unsigned(st *certificate.State) {
 	st.Live.Signed, st.Record.Preflight = false, preflight.Result{}
 }
 
+// foreign is a domain that leads to a website.
+func foreign(st *certificate.State) {
+	st.Live.Signed = false
+	st.Record.Preflight = preflight.Result{At: t0, Findings: []preflight.Finding{{Name: domain, Kind: preflight.Foreign, Type: "A", Found: []string{"5.6.7.8"}, Why: "another machine answers"}}}
+}
+
+// persist has a TXT record vouch for the machine, with what is wrong about it.
+func persist(w *world, kind preflight.Kind) {
+	w.keeper.Settings.Names[0].Method = certificate.DNSPersist01
+	cert(w, domain, func(st *certificate.State) {
+		st.Record.Issuer = &preflight.Issuer{Names: []string{"ca.example"}, Account: "https://ca.example/1"}
+		if kind != "" {
+			unsigned(st)
+			st.Record.Preflight = preflight.Result{At: t0, Findings: []preflight.Finding{{Kind: kind, Why: "x", Wanted: "y"}}}
+		}
+	})
+}
+
+// own has the owner bring a certificate that ends in so many days.
+func own(w *world, days int) {
+	w.keeper.Settings.Names[0].Method = certificate.Owned
+	cert(w, domain, func(st *certificate.State) {
+		st.Own = st.Live
+		st.Own.Own, st.Own.NotAfter = true, t0.Add(time.Duration(days)*24*time.Hour)
+	})
+}
+
 func TestNext(t *testing.T) {
 	no := false
 	for _, c := range []struct {
@@ -112,6 +139,10 @@ func TestNext(t *testing.T) {
 				st.Record.Preflight.At, st.Hold = t0, "open"
 			})
 		}, nil, "idle"},
+		{"the owner's certificate", func(w *world) {
+			own(w, 60)
+			cert(w, domain, func(st *certificate.State) { st.Own.Digest = "another" })
+		}, nil, "keep certificates: bring example.org"},
 		{"let go", func(w *world) {
 			cert(w, "admin.prose."+domain, func(st *certificate.State) { unsigned(st); st.Record.Preflight.At = t0 })
 		}, nil, "keep certificates: order admin.prose.example.org"},
@@ -166,6 +197,32 @@ func TestOverall(t *testing.T) {
 		{"rooms without a certificate", func(w *world) { cert(w, "groups."+domain, unsigned) }, nil, nil, status.Ready},
 		{"renewal fails", func(w *world) {
 			cert(w, domain, func(st *certificate.State) { st.Record.Failures = []certificate.Failure{{At: t0, Why: "x"}} })
+		}, nil, nil, status.Degraded},
+		{"the domain is elsewhere", func(w *world) { w.state.Ready = time.Time{}; cert(w, domain, foreign) }, nil,
+			[]status.Record{{Name: domain, Type: "A", State: status.Wrong, Optional: true}}, status.Waiting},
+		{"the domain goes elsewhere", func(w *world) {
+			cert(w, domain, func(st *certificate.State) { foreign(st); st.Live.Signed = true })
+		}, nil, nil, status.Degraded},
+		{"the domain is elsewhere, with our address among its own", func(w *world) {
+			w.state.Ready, w.addresses = time.Time{}, addrs("5.6.7.8")
+			cert(w, domain, foreign)
+		}, nil, []status.Record{{Name: domain, Type: "A", State: status.Wrong}}, status.Waiting},
+		{"a website sends authorities on", func(w *world) {
+			cert(w, domain, func(st *certificate.State) { st.Record.Preflight.Delegated = true })
+		}, nil, nil, status.Ready},
+		{"no TXT record yet", func(w *world) { w.state.Ready = time.Time{}; persist(w, preflight.Unpersisted) }, nil, nil, status.Waiting},
+		{"TXT records are not offered", func(w *world) { w.state.Ready = time.Time{}; persist(w, preflight.Unoffered) }, nil, nil, status.Waiting},
+		{"a TXT record", func(w *world) { persist(w, "") }, nil, nil, status.Ready},
+		{"the owner's certificate is good", func(w *world) { own(w, 22) }, nil, nil, status.Ready},
+		{"the owner's certificate ends soon", func(w *world) { own(w, 20) }, nil, nil, status.Degraded},
+		{"the owner's certificate is over", func(w *world) { own(w, -1) }, nil, nil, status.Degraded},
+		{"the owner's certificate was never good", func(w *world) {
+			w.state.Ready = time.Time{}
+			own(w, 20)
+			cert(w, domain, func(st *certificate.State) { st.Own, st.OwnWhy = certificate.Pair{}, "x" })
+		}, nil, nil, status.Waiting},
+		{"the clock is wrong", func(w *world) {
+			cert(w, domain, func(st *certificate.State) { st.Live.NotBefore = t0.Add(time.Hour) })
 		}, nil, nil, status.Degraded},
 		{"no certificate to be had", func(w *world) {
 			w.state.Ready = time.Time{}

@@ -22,7 +22,7 @@ const (
 )
 
 // wantedRecords are the records of a domain on a machine with these addresses.
-func wantedRecords(domain string, federated bool, addresses []netip.Addr) []status.Record {
+func wantedRecords(domain string, federated bool, addresses []netip.Addr, at apex) []status.Record {
 	var out []status.Record
 	address := func(name, what string) {
 		known := false
@@ -46,17 +46,33 @@ func wantedRecords(domain string, federated bool, addresses []netip.Addr) []stat
 	alias := func(name, what string, optional bool) {
 		out = append(out, status.Record{Name: name, Type: "CNAME", TTL: ttl, Data: "prose." + domain + ".", For: what, Optional: optional})
 	}
-	service := func(name string, port int, what string) {
-		out = append(out, status.Record{Name: name, Type: "SRV", TTL: ttl, Data: fmt.Sprintf("0 5 %d prose.%s.", port, domain), For: what, Optional: true})
+	service := func(name string, port int, what string, optional bool) {
+		out = append(out, status.Record{Name: name, Type: "SRV", TTL: ttl, Data: fmt.Sprintf("0 5 %d prose.%s.", port, domain), For: what, Optional: optional})
 	}
 	address("prose."+domain, "web app")
 	alias("admin.prose."+domain, "dashboard", false)
-	address(domain, "sign-in and discovery")
+	if !at.away {
+		n := len(out)
+		address(domain, "sign-in and discovery")
+		for i := range out[n:] {
+			out[n+i].Optional = at.elsewhere
+		}
+	}
+	if at.persist {
+		r := status.Record{Name: preflight.PersistLabel + domain, Type: "TXT", TTL: ttl, For: "the certificate of " + domain,
+			Hint: "known once the machine has an account at the authority"}
+		if value := preflight.PersistValue(at.issuer); value != "" {
+			r.Data, r.Hint = preflight.TXTData(value), ""
+		}
+		out = append(out, r)
+	}
 	alias("groups."+domain, "group chats with other servers", !federated)
-	service("_xmpp-client._tcp."+domain, 5222, "chat apps")
+	// Apps try the domain's address where no record leads them.
+	here := !at.away && !at.elsewhere
+	service("_xmpp-client._tcp."+domain, 5222, "chat apps", here)
 	if federated {
-		service("_xmpp-server._tcp."+domain, 5269, "other servers")
-		service("_xmpp-server._tcp.groups."+domain, 5269, "group chats with other servers")
+		service("_xmpp-server._tcp."+domain, 5269, "other servers", here)
+		service("_xmpp-server._tcp.groups."+domain, 5269, "group chats with other servers", true)
 	}
 	return out
 }
@@ -72,6 +88,7 @@ func addressType(a netip.Addr) string {
 type answer struct {
 	Addresses []netip.Addr  `json:",omitempty"`
 	Services  []dns.Service `json:",omitempty"`
+	Texts     []string      `json:",omitempty"`
 	Failed    bool          `json:",omitempty"` // it said nothing about some type
 }
 
@@ -85,10 +102,14 @@ func lookUp(ctx context.Context, c dns.Client, records []status.Record) map[stri
 			continue
 		}
 		var a answer
-		if r.Type == "SRV" {
+		switch r.Type {
+		case "SRV":
 			got, err := c.Lookup(ctx, r.Name, dns.SRV)
 			a.Services, a.Failed = got.Services, err != nil
-		} else {
+		case "TXT":
+			got, err := c.Lookup(ctx, r.Name, dns.TXT)
+			a.Texts, a.Failed = got.Texts, err != nil
+		default:
 			for _, t := range dns.AddressTypes {
 				got, err := c.Lookup(ctx, r.Name, t)
 				a.Failed = a.Failed || err != nil
@@ -102,13 +123,15 @@ func lookUp(ctx context.Context, c dns.Client, records []status.Record) map[stri
 
 // judgeRecords fills in how the records were found: by what DNS answers, and by
 // what a fetch through their addresses has shown.
-func judgeRecords(records []status.Record, answers map[string]answer, ours []netip.Addr, certs certificate.Observed) []status.Record {
+func judgeRecords(records []status.Record, answers map[string]answer, ours []netip.Addr, certs certificate.Observed, now time.Time) []status.Record {
 	var out []status.Record
 	for _, r := range records {
 		a := answers[r.Name]
 		switch {
 		case r.Type == "SRV":
 			r.State, r.Found = judgeService(r, a)
+		case r.Type == "TXT":
+			r.State, r.Found = judgeText(a, certs[strings.TrimPrefix(r.Name, preflight.PersistLabel)].Record.Issuer, now)
 		default:
 			r.State, r.Found = judgeAddress(r, a, ours, certs[r.Name].Record.Preflight)
 		}
@@ -181,6 +204,23 @@ func judgeService(r status.Record, a answer) (status.RecordState, []string) {
 		return status.Unknown, nil
 	}
 	return status.Missing, nil
+}
+
+func judgeText(a answer, issuer *preflight.Issuer, now time.Time) (status.RecordState, []string) {
+	switch {
+	case a.Failed || issuer == nil:
+		return status.Unknown, nil
+	case preflight.Persisted(a.Texts, *issuer, now) == "":
+		return status.Present, nil
+	case len(a.Texts) == 0:
+		return status.Missing, nil
+	}
+	// Others' records may stand there too.
+	var found []string
+	for _, text := range a.Texts {
+		found = append(found, preflight.TXTData(text))
+	}
+	return status.Wrong, found[:min(len(found), 5)]
 }
 
 func sortedHosts(certs certificate.Observed) []string {

@@ -22,9 +22,10 @@ func addrs(list ...string) []netip.Addr {
 }
 
 func TestWantedRecords(t *testing.T) {
+	var at apex
 	lines := func(federated bool, addresses ...string) []string {
 		var out []string
-		for _, r := range wantedRecords(domain, federated, addrs(addresses...)) {
+		for _, r := range wantedRecords(domain, federated, addrs(addresses...), at) {
 			line := fmt.Sprintf("%s %s %s", strings.TrimSuffix(r.Name, domain), r.Type, or(r.Data, r.Hint))
 			if r.Optional {
 				line = "(" + line + ")"
@@ -33,7 +34,20 @@ func TestWantedRecords(t *testing.T) {
 		}
 		return out
 	}
+	at = apex{elsewhere: true}
+	elsewhere := lines(true, "1.2.3.4")
+	at = apex{away: true, persist: true}
+	early := lines(false, "1.2.3.4")
+	at.issuer = preflight.Issuer{Names: []string{"ca.example"}, Account: "https://ca.example/1"}
+	persist := lines(false, "1.2.3.4")
+	at = apex{}
 	for _, c := range []struct{ got, want []string }{
+		{elsewhere, []string{"prose. A 1.2.3.4", "admin.prose. CNAME prose.example.org.", "( A 1.2.3.4)", "groups. CNAME prose.example.org.",
+			"_xmpp-client._tcp. SRV 0 5 5222 prose.example.org.", "_xmpp-server._tcp. SRV 0 5 5269 prose.example.org.",
+			"(_xmpp-server._tcp.groups. SRV 0 5 5269 prose.example.org.)"}},
+		{early[2:3], []string{"_validation-persist. TXT known once the machine has an account at the authority"}},
+		{persist, []string{"prose. A 1.2.3.4", "admin.prose. CNAME prose.example.org.", `_validation-persist. TXT "ca.example; accounturi=https://ca.example/1"`,
+			"(groups. CNAME prose.example.org.)", "_xmpp-client._tcp. SRV 0 5 5222 prose.example.org."}},
 		{lines(false, "1.2.3.4", "2a01::1", "5.6.7.8"), []string{"prose. A 1.2.3.4", "prose. AAAA 2a01::1", "admin.prose. CNAME prose.example.org.",
 			" A 1.2.3.4", " AAAA 2a01::1", "(groups. CNAME prose.example.org.)", "(_xmpp-client._tcp. SRV 0 5 5222 prose.example.org.)"}},
 		{lines(true, "1.2.3.4"), []string{"prose. A 1.2.3.4", "admin.prose. CNAME prose.example.org.", " A 1.2.3.4", "groups. CNAME prose.example.org.",
@@ -78,7 +92,7 @@ func TestJudgeRecords(t *testing.T) {
 		{"no service", srv, answer{}, nil, status.Missing, ""},
 	} {
 		certs := certificate.Observed{c.record.Name: {Record: certificate.Record{Preflight: preflight.Result{Findings: c.look}}}}
-		got := judgeRecords([]status.Record{c.record}, map[string]answer{c.record.Name: c.answer}, addrs("1.2.3.4", "2a01::1"), certs)[0]
+		got := judgeRecords([]status.Record{c.record}, map[string]answer{c.record.Name: c.answer}, addrs("1.2.3.4", "2a01::1"), certs, t0)[0]
 		if got.State != c.want || strings.Join(got.Found, " ") != c.found {
 			t.Errorf("%s: %s %q, want %s %q", c.name, got.State, got.Found, c.want, c.found)
 		}
@@ -89,8 +103,31 @@ func TestJudgeRecords(t *testing.T) {
 	for _, h := range []string{domain, "prose." + domain} {
 		certs[h] = certificate.State{Record: certificate.Record{Preflight: preflight.Result{Findings: []preflight.Finding{caa}}}}
 	}
-	got := judgeRecords(nil, nil, nil, certs)
+	got := judgeRecords(nil, nil, nil, certs, t0)
 	if len(got) != 1 || got[0].Type != "CAA" || got[0].Data != `0 issue "ca.example"` || got[0].State != status.Wrong {
 		t.Errorf("%+v", got)
+	}
+	// The TXT record is judged as the authority judges it.
+	issuer := &preflight.Issuer{Names: []string{"ca.example"}, Account: "https://ca.example/1"}
+	txt := status.Record{Name: preflight.PersistLabel + domain, Type: "TXT"}
+	right := preflight.PersistValue(*issuer)
+	for _, c := range []struct {
+		name   string
+		answer answer
+		issuer *preflight.Issuer
+		want   status.RecordState
+		found  string
+	}{
+		{"right", answer{Texts: []string{"x", right}}, issuer, status.Present, ""},
+		{"none", answer{}, issuer, status.Missing, ""},
+		{"no answer", answer{Failed: true}, issuer, status.Unknown, ""},
+		{"no account", answer{Texts: []string{right}}, nil, status.Unknown, ""},
+		{"another's", answer{Texts: []string{right + `"1`}}, issuer, status.Wrong, `"ca.example; accounturi=https://ca.example/1\"1"`},
+	} {
+		certs := certificate.Observed{domain: {Record: certificate.Record{Issuer: c.issuer}}}
+		got := judgeRecords([]status.Record{txt}, map[string]answer{txt.Name: c.answer}, nil, certs, t0)[0]
+		if got.State != c.want || strings.Join(got.Found, " ") != c.found {
+			t.Errorf("TXT, %s: %s %q, want %s %q", c.name, got.State, got.Found, c.want, c.found)
+		}
 	}
 }

@@ -75,12 +75,16 @@ const timerEvery = 20 * time.Second
 // look judges the records, by what DNS says and by what was found since at the
 // addresses. DNS is asked again when it is time.
 func (t *teller) look(ctx context.Context, w *world) []status.Record {
-	wanted := wantedRecords(w.state.Domain, w.settings.Federation, w.addresses)
 	if t.answers == nil {
 		t.remembered()
 	}
-	judge := func() []status.Record { return judgeRecords(wanted, t.answers, w.addresses, w.certs) }
+	judge := func() []status.Record {
+		wanted := wantedRecords(w.state.Domain, w.settings.Federation, w.addresses, apexOf(w, t.answers))
+		return judgeRecords(wanted, t.answers, w.addresses, w.certs, w.now)
+	}
 	records := judge()
+	// Where the domain leads is looked up also when no record is wanted for it.
+	wanted := append(slices.Clone(records), status.Record{Name: w.state.Domain, Type: "A"})
 	every := lookLate
 	for _, r := range records {
 		if r.State != status.Present && !r.Optional {
@@ -143,7 +147,7 @@ func certificates(w *world) []status.Certificate {
 	for _, n := range w.keeper.Settings.Names {
 		st := w.certs[n.Host]
 		c := status.Certificate{Name: n.Host, Signed: st.Live.Signed, Serial: st.Live.Serial, NotAfter: st.Live.NotAfter, Orders: len(st.Record.Tries)}
-		if st.Live.Signed {
+		if st.Live.Signed && !st.Live.Own {
 			c.Renew = certificate.RenewAt(st.Live, st.Record.Renewal)
 		}
 		if leaf := readLeaf(filepath.Join(w.keeper.Paths.Live, "live", n.Host, "fullchain.pem")); leaf != nil {

@@ -13,7 +13,7 @@ import (
 func TestRecordsAreJudgedAnew(t *testing.T) {
 	w := settled()
 	said := map[string]answer{}
-	for _, r := range wantedRecords(domain, false, nil) {
+	for _, r := range wantedRecords(domain, false, nil, apex{}) {
 		said[r.Name] = answer{Addresses: addrs("5.6.7.8")}
 	}
 	asked := w.now.Add(-time.Second)

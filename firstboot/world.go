@@ -242,6 +242,13 @@ func (a *agent) keeperFor(w *world) (*certificate.Keeper, error) {
 			Allow: m.allow, HTTPPort: m.http, HTTPSPort: m.https,
 		},
 	}
+	c.Names[0].Method = certificate.Method(s.Apex.Method)
+	if s.Apex.Method == settings.OwnPair {
+		c.Own = certificate.OwnPair{Chain: []byte(s.Apex.Chain), Key: []byte(s.Apex.Key.Reveal())}
+		if c.Own.Covers(c.Names[1].Host) { // the rooms'
+			c.Names[1].Method = certificate.Owned
+		}
+	}
 	if s.ACME.EAB.KID != "" {
 		c.EAB = &certificate.EAB{KeyID: s.ACME.EAB.KID, MACKey: s.ACME.EAB.HMAC.Reveal()}
 	}

@@ -124,12 +124,12 @@ type Pair struct {
 	Serial    string
 	NotBefore time.Time
 	NotAfter  time.Time
-	Signed    bool // by an authority, not by ourselves
-	Only      bool // it names the host and nothing else
-	Own       bool // it is one that the owner brought
+	Signed    bool   // by an authority, not by ourselves
+	Only      bool   // it names the host and nothing else
+	Own       bool   // it is one that the owner brought
+	Digest    string // SHA-256 of chain and key, as they are on disk
 
-	print  string // SHA-256 of the leaf: serials of other people's authorities may repeat
-	digest string // SHA-256 of chain and key, as they are on disk
+	print string // SHA-256 of the leaf: serials of other people's authorities may repeat
 }
 
 // Valid says whether a client would accept the pair's dates now.

@@ -42,7 +42,7 @@ func (p Paths) store(host string, chain, key []byte, own bool) (string, error) {
 	}
 	dir := pair.Serial
 	if own {
-		dir = ownPrefix + pair.digest[:16]
+		dir = ownPrefix + pair.Digest[:16]
 	}
 	_, rest := pem.Decode(chain)
 	files := []struct {

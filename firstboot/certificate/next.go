@@ -48,7 +48,7 @@ func Next(s Settings, o Observed, reloaded map[Action]time.Time, now time.Time) 
 	for _, n := range s.Names {
 		st := o[n.Host]
 		if n.Method == Owned && st.Own.Valid(now) {
-			if st.Live.digest != st.Own.digest {
+			if st.Live.Digest != st.Own.Digest {
 				return Step{Action: Bring, Host: n.Host, Why: "the settings have one"}
 			}
 			continue
@@ -130,7 +130,7 @@ func prosodyLacks(st State, now time.Time) string {
 	switch p := st.Prosody; {
 	case !p.Usable:
 		return "Prosody has no certificate"
-	case st.Live.Signed && (p.Serial != st.Live.Serial || p.digest != st.Live.digest):
+	case st.Live.Signed && (p.Serial != st.Live.Serial || p.Digest != st.Live.Digest):
 		return "Prosody has another certificate"
 	case st.Live.Signed:
 		return ""

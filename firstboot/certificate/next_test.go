@@ -20,7 +20,7 @@ func pair(signed bool, age time.Duration) Pair {
 // brought is such a pair of the owner's.
 func brought(age time.Duration) Pair {
 	p := pair(true, age)
-	p.Own, p.digest = true, "own"
+	p.Own, p.Digest = true, "own"
 	return p
 }
 

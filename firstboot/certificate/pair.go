@@ -40,7 +40,7 @@ func parsePair(host string, chain, key []byte) (Pair, *x509.Certificate, error) 
 		Signed:    !bytes.Equal(leaf.RawIssuer, leaf.RawSubject),
 		Only:      len(leaf.DNSNames) == 1,
 		print:     fingerprint(leaf),
-		digest:    fmt.Sprintf("%x", sha256.Sum256(slices.Concat(chain, []byte{0}, key))),
+		Digest:    fmt.Sprintf("%x", sha256.Sum256(slices.Concat(chain, []byte{0}, key))),
 	}, leaf, nil
 }
 

@@ -57,7 +57,7 @@ server {
 	}
 }
 `, strings.Join(names, " "))
-	bodies := []string{apex(), nothing, web(c.Domain), admin(c.Locked)}
+	bodies := []string{discovery() + nothing, nothing, discovery() + web(c.Domain), admin(c.Locked)}
 	for i, name := range names {
 		pair, ok := c.Certificates[name]
 		if !ok {
@@ -85,8 +85,9 @@ const nothing = `	location / {
 	}
 `
 
-// apex answers discovery, from any web page: XEP-0156, section 4.
-func apex() string {
+// discovery answers any web page: XEP-0156, section 4. A website that has the
+// domain's own name may send them on to the web app's.
+func discovery() string {
 	return fmt.Sprintf(`	location = /.well-known/host-meta {
 		root %[1]s;
 		try_files /host-meta =404;
@@ -100,7 +101,7 @@ func apex() string {
 		types {}
 		add_header Access-Control-Allow-Origin * always;
 	}
-%[2]s`, WellKnown, nothing)
+`, WellKnown)
 }
 
 func web(domain string) string {

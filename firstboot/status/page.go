@@ -145,6 +145,15 @@ func (h *sheet) item(it Item, s Status) {
 		h.put("<p>{}</p>\n", it.Do)
 	}
 	h.copy("For "+it.Title+", to copy", it.Type)
+	if len(it.Ways) > 0 {
+		h.put("<ul class=\"points\">\n")
+		for _, way := range it.Ways {
+			h.put("<li>\n<p>{}</p>\n", way.Title)
+			h.copy(way.Title+" To copy", way.Type)
+			h.put("</li>\n")
+		}
+		h.put("</ul>\n")
+	}
 	if !it.Again.IsZero() {
 		h.put("<p class=\"again\">The machine tries again at {}.</p>\n", clock(it.Again, s.At))
 	}

@@ -61,7 +61,14 @@ type Item struct {
 	Do       string    `json:"do,omitempty"`     // what the owner does about it
 	Points   []string  `json:"points,omitempty"` // each single thing that is wrong, as a sentence: errors in settings
 	Type     []string  `json:"type,omitempty"`   // commands or lines to copy for it, one each
+	Ways     []Way     `json:"ways,omitempty"`   // what the owner may choose from; one is enough
 	Again    time.Time `json:"again,omitzero"`   // when the agent tries again, when it waits
+}
+
+// A Way is one of several that do the same.
+type Way struct {
+	Title string   `json:"title"`          // a sentence
+	Type  []string `json:"type,omitempty"` // commands or lines to copy for it, one each
 }
 
 // A RecordState is how a DNS record was found.

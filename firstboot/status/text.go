@@ -78,6 +78,12 @@ func (l Layout) item(b *strings.Builder, it Item, s Status) {
 	for _, line := range it.Type {
 		fmt.Fprintf(b, "%s    %s\n", gap, clean(line))
 	}
+	for _, way := range it.Ways {
+		l.sentence(b, gap+"- ", indent+2, way.Title)
+		for _, line := range way.Type {
+			fmt.Fprintf(b, "%s    %s\n", gap, clean(line))
+		}
+	}
 	if !it.Again.IsZero() {
 		l.sentence(b, gap, indent, "The machine tries again at "+clock(it.Again, s.At)+".")
 	}

@@ -13,6 +13,7 @@ const (
 	KeySettings = "settings"
 	KeyDNS      = "dns"
 	KeyAccount  = "account"
+	KeyApex     = "apex"
 )
 
 // headline says in one sentence how the machine is, without a full stop.
@@ -52,6 +53,8 @@ func waitsFor(s Status) string {
 		return "its DNS records"
 	case KeyAccount:
 		return "its first account"
+	case KeyApex:
+		return "a way to the domain's certificate"
 	}
 	return "you"
 }

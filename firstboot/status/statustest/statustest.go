@@ -31,6 +31,7 @@ func Examples() []Example {
 		{Name: "invalid", Status: invalid()},
 		{Name: "working", Status: working()},
 		{Name: "dns", Status: dns()},
+		{Name: "apex", Status: apex()},
 		{Name: "locked", Status: locked(), Link: "https://admin.prose.example.org/claim/AAAAAGmFZ40x9QZk2n8T0cJm3bVYq1oWpEo5rS7uHdLfGyXa6NvKtRiCjBPzMwQeDlUhOg"},
 		{Name: "ready", Status: ready()},
 		{Name: "degraded", Status: degraded()},
@@ -146,6 +147,25 @@ func dns() status.Status {
 		Records: all, Certificates: certificates(false)}
 }
 
+// apex is a domain that leads to a website.
+func apex() status.Status {
+	all := records(status.Present)
+	all[0].State, all[0].Found, all[0].Optional = status.Wrong, []string{"203.0.113.7"}, true
+	all = append(all, status.Record{Name: "_validation-persist.example.org", Type: "TXT", TTL: 3600,
+		Data: `"letsencrypt.org; accounturi=https://acme-v02.api.letsencrypt.org/acme/acct/1"`, For: "the certificate of example.org", State: status.Missing})
+	return status.Status{State: status.Waiting, Domain: domain, Addresses: []string{four, six}, Locked: true,
+		Items: append(first(), pod(),
+			status.Item{Key: "apex", Title: "Domain", Progress: status.Owner,
+				What: "example.org leads to another machine, so no authority finds this one there.",
+				Why:  "Another machine answers at 203.0.113.7: it answers with status 404.",
+				Do:   "Take one of these ways:",
+				Ways: []status.Way{
+					{Title: "On the website, send authorities on to this machine. For NGINX:", Type: []string{"location ^~ /.well-known/acme-challenge/ {", "    return 302 http://prose.example.org$request_uri;", "}"}},
+					{Title: "Or have the certificate vouched for by a DNS record that stays:", Type: []string{"sudo prose-firstboot configure --apex-method dns-persist-01"}},
+				}, Again: At.Add(30 * time.Second)}),
+		Records: all, Certificates: certificates(false)}
+}
+
 func locked() status.Status {
 	return status.Status{State: status.Ready, Domain: domain, Addresses: []string{four, six}, Locked: true,
 		Links: links(), Pod: &status.Versions{API: "0.6.2", Server: "0.4.1"},
@@ -211,7 +231,7 @@ func hostile() status.Status {
 	s := dns()
 	s.State = status.Degraded // links are shown
 	s.Items = append(s.Items, status.Item{Key: evil, Title: evil, Progress: status.Failed, What: evil, Why: evil, Do: evil,
-		Points: []string{evil}, Type: []string{evil}})
+		Points: []string{evil}, Type: []string{evil}, Ways: []status.Way{{Title: evil, Type: []string{evil}}}})
 	s.Records[0].State, s.Records[0].Found = status.Wrong, []string{evil}
 	s.Records[1].Name, s.Records[1].For, s.Records[1].Data, s.Records[1].Hint = "\\\"<i>;.example.org", evil, "", evil
 	s.Certificates = append(s.Certificates, status.Certificate{Name: evil, Signed: true, Issuer: evil}, status.Certificate{Name: evil, Fingerprint: evil})
