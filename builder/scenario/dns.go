@@ -18,11 +18,11 @@ var dnsStates = []string{"right", "wrong", "none"}
 
 var dnsCommands = []Command{
 	{Name: "dns", Args: "right|wrong|none|NAME TYPE VALUE...", least: 1, most: -1, valid: validDNS, do: doDNS,
-		Doc: "Changes DNS: all names of the Pod lead to the machine, to another one or nowhere; or one name has these values of A, AAAA, CNAME, TXT or CAA (as `issue;ca.example`), no value removes them."},
+		Doc: "Changes DNS: all names of the Pod lead to the machine, to another one or nowhere; or one name has these values of A, AAAA, CNAME, TXT, CAA (as `issue;ca.example`) or SRV (as `0 5 5222 TARGET`, in quotes), no value removes them."},
 }
 
 // recordTypes are what the name server can hold.
-var recordTypes = []string{"A", "AAAA", "CNAME", "CAA", "TXT"}
+var recordTypes = []string{"A", "AAAA", "CNAME", "CAA", "TXT", "SRV"}
 
 func validDNS(args []string) error {
 	if len(args) == 1 {
@@ -40,6 +40,13 @@ func validDNS(args []string) error {
 			}
 			if ip, err := netip.ParseAddr(v); err != nil || ip.Is4() != (kind == "A") {
 				return fmt.Errorf("%q is no value of %s", v, kind)
+			}
+		case "SRV":
+			if strings.Contains(v, "{") {
+				continue
+			}
+			if _, err := parseService(v); err != nil {
+				return err
 			}
 		case "CAA":
 			if !strings.Contains(v, ";") {
@@ -61,8 +68,8 @@ func doDNS(ctx context.Context, r *run, args []string) error {
 }
 
 // A nameServer is pebble-challtestsrv, told over its management interface
-// (its README lists the requests).
-type nameServer struct{}
+// (its README lists the requests), behind a front that knows SRV records.
+type nameServer struct{ services srvRecords }
 
 // all gives every name one answer of dnsStates.
 func (n *nameServer) all(ctx context.Context, names []string, state string) error {
@@ -83,6 +90,9 @@ func (n *nameServer) all(ctx context.Context, names []string, state string) erro
 
 // set replaces the values that a name has of a type.
 func (n *nameServer) set(ctx context.Context, name, kind string, values []string) error {
+	if kind == "SRV" {
+		return n.services.set(name, values)
+	}
 	low := strings.ToLower(kind)
 	if err := n.post(ctx, "/clear-"+low, map[string]any{"host": name}); err != nil || len(values) == 0 {
 		return err

@@ -29,7 +29,8 @@ var ports = []int{22, 80, 443, 5222, 5269, 5280, 5281, 8080, 8081}
 // Where the world listens. The guest reaches the loopback addresses at
 // 10.0.2.2, see QEMU's documentation of user networking.
 const (
-	dnsAddress        = "127.0.0.1:53"
+	dnsAddress        = "127.0.0.1:53" // ours, before pebble-challtestsrv
+	challengeDNS      = "127.0.0.1:5353"
 	dnsManagement     = "127.0.0.1:8055"
 	acmeAddress       = "127.0.0.1:14000" // ours, before Pebble
 	pebbleAddress     = "127.0.0.1:14001"
@@ -103,7 +104,7 @@ func newWorld(ctx context.Context, dir, logs, tools string) (_ *world, err error
 			w.close()
 		}
 	}()
-	if err := w.start("pebble-challtestsrv", nil, "-dnsserver", dnsAddress, "-management", dnsManagement,
+	if err := w.start("pebble-challtestsrv", nil, "-dnsserver", challengeDNS, "-management", dnsManagement,
 		"-defaultIPv4", "", "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", ""); err != nil {
 		return nil, err
 	}
@@ -111,6 +112,9 @@ func newWorld(ctx context.Context, dir, logs, tools string) (_ *world, err error
 		return nil, err
 	}
 	w.names = &nameServer{}
+	if err := w.names.services.serve(w.ctx, dnsAddress, challengeDNS); err != nil {
+		return nil, err
+	}
 	if w.authority, err = newAuthority(w); err != nil {
 		return nil, err
 	}

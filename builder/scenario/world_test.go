@@ -124,7 +124,7 @@ func checkWorld(t *testing.T, ctx context.Context, w *world) {
 			}
 		}
 	}
-	for _, set := range [][]string{{"A", "192.0.2.7", "192.0.2.8"}, {"AAAA", "2001:db8::1"}, {"CAA", "issue;ca.example"}, {"CNAME", "other.example"}, {"TXT", "one=1; two", "three"}} {
+	for _, set := range [][]string{{"A", "192.0.2.7", "192.0.2.8"}, {"AAAA", "2001:db8::1"}, {"CAA", "issue;ca.example"}, {"CNAME", "other.example"}, {"TXT", "one=1; two", "three"}, {"SRV", "0 5 5222 prose.x.example"}} {
 		if err := w.names.set(ctx, "x.example", set[0], set[1:]); err != nil {
 			t.Error(err)
 		}
@@ -137,6 +137,24 @@ func checkWorld(t *testing.T, ctx context.Context, w *world) {
 			got, err := asker.LookupTXT(ctx, "x.example")
 			if slices.Sort(got); !slices.Equal(got, []string{"one=1; two", "three"}) {
 				t.Errorf("two texts are %q, %v", got, err)
+			}
+		}
+		if set[0] == "SRV" {
+			for _, network := range []string{"udp", "tcp"} {
+				r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					return (&net.Dialer{}).DialContext(ctx, network, dnsAddress)
+				}}
+				_, got, err := r.LookupSRV(ctx, "", "", "X.example")
+				if err != nil || len(got) != 1 || *got[0] != (net.SRV{Target: "prose.x.example.", Port: 5222, Priority: 0, Weight: 5}) {
+					t.Errorf("a service over %s: %v, %v", network, got, err)
+				}
+				// Whatever else is asked comes from behind.
+				if err := w.names.all(ctx, names, "right"); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := r.LookupIP(ctx, "ip4", names[0]); err != nil || len(got) != 1 || got[0].String() != Address {
+					t.Errorf("%s over %s: %v, %v", names[0], network, got, err)
+				}
 			}
 		}
 		if err := w.names.set(ctx, "x.example", set[0], nil); err != nil {
