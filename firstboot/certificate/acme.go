@@ -65,8 +65,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		io.Reader
 		io.Closer
 	}{io.LimitReader(resp.Body, answerLimit), resp.Body}
-	if req.Context().Value(wantList{}) != nil && resp.StatusCode == http.StatusOK {
-		return resp, t.list.read(resp)
+	if req.Context().Value(wantList{}) == req.URL.String() && resp.StatusCode == http.StatusOK {
+		if err := t.list.read(resp); err != nil {
+			return nil, err
+		}
 	}
 	return resp, nil
 }
@@ -491,9 +493,5 @@ func (k *Keeper) renewalInfo(ctx context.Context, leaf *x509.Certificate) (acme.
 		return acme.RenewalInfo{}, err
 	}
 	defer a.close()
-	ari, err := a.client.GetRenewalInfo(ctx, leaf)
-	if w := ari.SuggestedWindow; err == nil && !w.End.After(w.Start) {
-		err = fmt.Errorf("the window from %v to %v is none", w.Start, w.End) // RFC 9773 section 4.2
-	}
-	return ari, err
+	return a.client.GetRenewalInfo(ctx, leaf)
 }

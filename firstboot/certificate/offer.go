@@ -74,7 +74,7 @@ func (a *authority) pending(ctx context.Context, host string) (acme.Order, error
 	for at := a.account.Orders; at != "" && seen < maxListed; {
 		a.transport.list = orderList{}
 		// acmez has no call for the list; one for an order fetches it as well.
-		if _, err := a.client.GetOrder(context.WithValue(ctx, wantList{}, true), a.account, acme.Order{Location: at}); err != nil {
+		if _, err := a.client.GetOrder(context.WithValue(ctx, wantList{}, at), a.account, acme.Order{Location: at}); err != nil {
 			return acme.Order{}, err
 		}
 		list := a.transport.list
@@ -99,7 +99,7 @@ func (a *authority) pending(ctx context.Context, host string) (acme.Order, error
 	return acme.Order{}, nil
 }
 
-// wantList marks a request whose answer is a list of orders.
+// wantList is the key of the URL whose answer is a list of orders.
 type wantList struct{}
 
 type orderList struct {

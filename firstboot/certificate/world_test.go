@@ -81,6 +81,9 @@ type proxy struct {
 	fail   func(w http.ResponseWriter, r *http.Request) bool
 	// rewrite changes answers, when there is one. Set it between steps.
 	rewrite func(path string, body []byte) []byte
+	// answered is called when Pebble has answered and nobody knows it yet.
+	answered func(path string)
+	made     int // orders that Pebble has made
 }
 
 func (p *proxy) count() int {
@@ -206,6 +209,15 @@ func newWorldOf(t *testing.T, more map[string]any, extra ...string) *world {
 	pass := httputil.NewSingleHostReverseProxy(target) // keeps the Host, from which Pebble makes its URLs
 	pass.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	pass.ModifyResponse = func(res *http.Response) error {
+		if res.Request.URL.Path == "/order-plz" && res.StatusCode == http.StatusCreated {
+			w.proxy.made++
+		}
+		if w.proxy.answered != nil {
+			w.proxy.answered(res.Request.URL.Path)
+			if res.Request.Context().Err() == nil {
+				time.Sleep(100 * time.Millisecond) // the client goes away
+			}
+		}
 		if w.proxy.rewrite == nil {
 			return nil
 		}
