@@ -206,9 +206,12 @@ func due(s Settings, st State, now time.Time) (string, time.Time) {
 		return "the certificate is self-signed", time.Time{}
 	case r.Renew:
 		return "the owner asks for a new certificate", time.Time{}
-	case !st.Live.Valid(now) && st.Doubtful(now):
-		// Another one would be as wrong.
-		return "", st.doubtUntil()
+	case st.Doubtful(now):
+		// Another one would be as wrong, for now.
+		if until := st.doubtUntil(); until.After(now) {
+			return "", until
+		}
+		return "the clock is behind, and nobody knows how long the certificate lasts", time.Time{}
 	case !st.Live.Valid(now):
 		return "the certificate is not valid now", time.Time{}
 	case st.Live.Own:
@@ -241,12 +244,17 @@ func (st State) Doubtful(now time.Time) bool {
 }
 
 // doubtUntil is until when a pair that an order led to is taken for good. That
-// bounds orders to what authorities allow for the same name.
+// bounds orders to what authorities allow for the same name. A clock that is
+// behind still goes: a third of the life is what a pair has left at renewal.
 func (st State) doubtUntil() time.Time {
-	if i := st.Record.Issued; i != nil && i.Serial == st.Live.Serial {
-		return i.At.Add(doubt)
+	p, i := st.Live, st.Record.Issued
+	switch {
+	case i == nil || i.Serial != p.Serial:
+		return time.Time{}
+	case i.At.Before(p.NotBefore):
+		return i.At.Add(p.NotAfter.Sub(p.NotBefore) / 3)
 	}
-	return time.Time{}
+	return i.At.Add(doubt)
 }
 
 // RenewAt is when a signed pair is to be replaced: when the authority says,

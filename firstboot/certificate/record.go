@@ -81,6 +81,7 @@ type Failure struct {
 const (
 	day       = 24 * time.Hour
 	maxMemory = 50 // tries and failures kept
+	maxTries  = 10 // orders of a name begun in an hour; authorities allow an account 300 in three hours
 )
 
 // recordPath is where the record of a name lies.
@@ -261,6 +262,12 @@ func (r Record) patience() time.Time {
 	slices.SortFunc(counted, time.Time.Compare)
 	if n := len(counted); n >= 4 {
 		if t := counted[n-4].Add(time.Hour); t.After(until) {
+			until = t
+		}
+	}
+	// And whatever kills us in the middle of orders, they are not many.
+	if n := len(r.Tries); n >= maxTries {
+		if t := r.Tries[n-maxTries].Add(time.Hour); t.After(until) {
 			until = t
 		}
 	}
