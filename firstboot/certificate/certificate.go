@@ -91,6 +91,14 @@ type Settings struct {
 	Preflight preflight.Settings
 }
 
+// way is how a name comes to its certificate, and where from.
+func (s Settings) way(n Name) string {
+	if n.Method == "" {
+		n.Method = HTTP01
+	}
+	return string(n.Method) + " " + s.Directory
+}
+
 // Paths are the places on disk.
 type Paths struct {
 	Live    string // certbot's tree: holds live/ and archive/

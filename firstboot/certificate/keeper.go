@@ -205,7 +205,7 @@ func (k *Keeper) check(ctx context.Context, n Name) error {
 	}
 	// Where the domain's address is somebody else's, the owner is shown the TXT
 	// record too, and that names our account.
-	only := n.Apex && look.Elsewhere()
+	only := n.Apex && look.Elsewhere() && (r.Issuer == nil || r.Directory != k.Settings.Directory)
 	if look.Ready() || look.Soft() || only {
 		issuer, more, wait, err := k.checkAuthority(ctx, n, only)
 		if err != nil {
@@ -216,7 +216,7 @@ func (k *Keeper) check(ctx context.Context, n Name) error {
 		} else {
 			r.Rest = Failure{}
 			if n.Apex {
-				r.Issuer = &issuer
+				r.Issuer, r.Directory = &issuer, k.Settings.Directory
 			}
 		}
 		if !only {
@@ -226,13 +226,8 @@ func (k *Keeper) check(ctx context.Context, n Name) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	look.At = k.Clock()
-	r.Preflight = look
-	if !look.Soft() {
-		r.SoftSince = time.Time{}
-	} else if r.SoftSince.IsZero() {
-		r.SoftSince = look.At
-	}
+	look.At, r.For = k.Clock(), k.Settings.way(n)
+	r.looked(look)
 	return k.Paths.saveRecord(r)
 }
 

@@ -37,7 +37,7 @@ const (
 	longest     = 12 * time.Hour // an Idle step is no longer
 	softWait    = 10 * time.Minute
 	softEvery   = 30 * time.Minute
-	softPerDay  = 8
+	softPerDay  = 24
 	doubt       = 2 * day // five certificates of one name in seven days are the most
 )
 
@@ -164,7 +164,7 @@ func order(s Settings, n Name, st State, now time.Time) (Step, time.Time) {
 	if begun {
 		return Step{Action: GetOne, Host: host, Why: "an order is begun"}, time.Time{}
 	}
-	if age := now.Sub(r.Preflight.At); r.Preflight.At.IsZero() || age < 0 || age >= checkFresh || !r.Preflight.Ready() && age >= checkEvery {
+	if age := now.Sub(r.Preflight.At); r.Preflight.At.IsZero() || r.For != "" && r.For != s.way(n) || age < 0 || age >= checkFresh || !r.Preflight.Ready() && age >= checkEvery {
 		return Step{Action: CheckDNS, Host: host, Why: why}, time.Time{}
 	}
 	again := r.Preflight.At.Add(checkEvery)

@@ -20,6 +20,8 @@ import (
 type Record struct {
 	Host      string           `json:"host"`
 	Preflight preflight.Result `json:"preflight,omitzero"`
+	// For is what that look was for: settings may ask for another way since.
+	For string `json:"for,omitempty"`
 	// SoftSince is since when preflight has lacked nothing but a proof.
 	SoftSince time.Time `json:"soft_since,omitzero"`
 	// Rest is since when and how long the authority is left alone, after it did
@@ -35,9 +37,10 @@ type Record struct {
 	// Lost counts the failures since then that the authority counts.
 	Lost int `json:"lost,omitempty"`
 	// Issuer is who would sign for the domain itself, by a TXT record.
-	Issuer *preflight.Issuer `json:"issuer,omitempty"`
-	Renew  bool              `json:"renew,omitempty"` // the owner asks for a new one now
-	Note   string            `json:"note,omitempty"`  // what the owner should know though it stops nothing
+	Issuer    *preflight.Issuer `json:"issuer,omitempty"`
+	Directory string            `json:"directory,omitempty"` // where the issuer is
+	Renew     bool              `json:"renew,omitempty"`     // the owner asks for a new one now
+	Note      string            `json:"note,omitempty"`      // what the owner should know though it stops nothing
 }
 
 // Order is one that has been begun and not come to an end. It is kept so that a
@@ -163,6 +166,16 @@ func (s spent) Unwrap() error { return s.error }
 type stale struct{ error }
 
 func (s stale) Unwrap() error { return s.error }
+
+// looked remembers what preflight has found.
+func (r *Record) looked(look preflight.Result) {
+	r.Preflight = look
+	if !look.Soft() {
+		r.SoftSince = time.Time{}
+	} else if r.SoftSince.IsZero() {
+		r.SoftSince = look.At
+	}
+}
 
 // lose remembers a try that led to nothing; wait is what the authority asked for.
 func (r *Record) lose(now time.Time, err error, wait time.Duration) {

@@ -117,6 +117,8 @@ type life struct {
 	// loses is whether the machine loses all that it remembers, and with disk its
 	// certificates too.
 	loses func(t time.Time) (records, disk bool)
+	// unproven is a machine that cannot reach its own address.
+	unproven bool
 	// kills is whether a run dies when the authority has begun an order for it.
 	kills  func(t time.Time) bool
 	length time.Duration // zero: a year
@@ -137,6 +139,8 @@ func TestYear(t *testing.T) {
 		{name: "every validation fails, memory lost each week", dns: always, proves: never, up: always, clock: right,
 			loses: func(t time.Time) (bool, bool) { return weekly(t), false }, heals: 7*time.Hour + time.Minute},
 		{name: "every validation fails for almost two days", dns: always, proves: never, up: always, clock: right, loses: keeps, length: 45 * time.Hour, heals: time.Hour + time.Minute},
+		{name: "so does a machine that cannot reach itself", dns: always, proves: never, up: always, clock: right, loses: keeps, unproven: true, length: 45 * time.Hour, heals: time.Hour + 2*time.Minute},
+		{name: "and for a year", dns: always, proves: never, up: always, clock: right, loses: keeps, unproven: true, heals: 7*time.Hour + 2*time.Minute},
 		// It looks every 30 seconds, and nothing else.
 		{name: "DNS is wrong for two months", dns: never, proves: never, up: always, clock: right, loses: keeps, length: 60 * day, heals: time.Minute},
 		{name: "DNS is right for an hour a day", dns: func(t time.Time) bool { return t.Hour() == 3 }, proves: func(t time.Time) bool { return t.Hour() == 3 }, up: always, clock: right, loses: keeps, heals: time.Minute},
@@ -226,7 +230,10 @@ func (l life) live(t *testing.T, begin, end time.Time) {
 				look.Findings = []preflight.Finding{{Kind: preflight.Authority}}
 				r.rest(clock, 0)
 			}
-			r.Preflight = look
+			if l.unproven && len(look.Findings) == 0 {
+				look.Findings = []preflight.Finding{{Kind: preflight.Unproven}}
+			}
+			r.looked(look)
 		case GetOne:
 			if !world.up(now) {
 				r.lose(clock, errors.New("the authority is down"), 0)

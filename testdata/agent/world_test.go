@@ -30,6 +30,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"github.com/prose-im/prose-image/testdata/machine"
 )
 
@@ -44,6 +46,7 @@ const (
 	pebbleAddress    = outside + ":14001" // never asked by the agent
 	pebbleManagement = outside + ":15000" // its root
 	dnsManagement    = outside + ":8055"  // challtestsrv's
+	behind           = outside + ":5353"  // where that answers, but for services
 	domain           = "example.org"      // of the machine
 	directory        = "https://" + acmeAddress + "/dir"
 )
@@ -61,6 +64,7 @@ type world struct {
 
 	mu     sync.Mutex
 	orders []string // the name of each order that the authority has made
+	srv    []string // lines of a zone: challtestsrv has no services
 	pass   *httputil.ReverseProxy
 }
 
@@ -91,7 +95,7 @@ func newWorld(t testing.TB, tools string) *world {
 	}
 
 	dir := t.TempDir()
-	w.start(dir, "pebble-challtestsrv", nil, "-dnsserver", outside+":53", "-management", dnsManagement,
+	w.start(dir, "pebble-challtestsrv", nil, "-dnsserver", behind, "-management", dnsManagement,
 		"-defaultIPv4", "", "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "")
 	ca, chain, key := serverCertificate(t)
 	w.ca = string(ca)
@@ -114,6 +118,7 @@ func newWorld(t testing.TB, tools string) *world {
 		t.Fatal(err)
 	}
 	w.listening("the name server", dnsManagement)
+	w.nameServer()
 	w.start(dir, "pebble", []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"}, "-config", file("pebble.json", config), "-dnsserver", outside+":53")
 	w.listening("the authority", pebbleAddress)
 
@@ -142,6 +147,47 @@ func newWorld(t testing.TB, tools string) *world {
 		t.Fatalf("the authority's root is no certificate: %v", err)
 	}
 	return w
+}
+
+// nameServer answers for services and passes everything else on.
+func (w *world) nameServer() {
+	w.t.Helper()
+	handler := dns.HandlerFunc(func(rw dns.ResponseWriter, q *dns.Msg) {
+		answer := new(dns.Msg)
+		answer.SetReply(q)
+		if len(q.Question) == 1 && q.Question[0].Qtype == dns.TypeSRV {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for _, line := range w.srv {
+				if rr, err := dns.NewRR(line); err == nil && strings.EqualFold(rr.Header().Name, q.Question[0].Name) {
+					answer.Answer = append(answer.Answer, rr)
+				}
+			}
+		} else if conn, err := machine.Dialer(w.pid)(context.Background(), "udp", behind); err == nil {
+			defer conn.Close()
+			if got, _, err := new(dns.Client).ExchangeWithConn(q, &dns.Conn{Conn: conn}); err == nil {
+				answer = got
+			} else {
+				answer.Rcode = dns.RcodeServerFailure
+			}
+		}
+		rw.WriteMsg(answer)
+	})
+	var udp net.PacketConn
+	var tcp net.Listener
+	err := machine.InNetwork(w.pid, func() (err error) {
+		if udp, err = net.ListenPacket("udp", outside+":53"); err == nil {
+			tcp, err = net.Listen("tcp", outside+":53")
+		}
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, s := range []*dns.Server{{PacketConn: udp, Handler: handler}, {Listener: tcp, Handler: handler}} {
+		go s.ActivateAndServe()
+		w.t.Cleanup(func() { s.Shutdown() })
+	}
 }
 
 // mail is a mail server that says yes to everything: the API does not start
@@ -259,27 +305,29 @@ func (w *world) ordered() (of map[string]int, all int) {
 // records replaces the addresses of names; none removes them.
 func (w *world) records(to string, names ...string) {
 	w.t.Helper()
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: machine.Dialer(w.pid)}}
-	post := func(path string, body any) {
-		w.t.Helper()
-		data, err := json.Marshal(body)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		res, err := client.Post("http://"+dnsManagement+path, "application/json", bytes.NewReader(data))
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.StatusCode != http.StatusOK {
-			w.t.Fatalf("telling the name server %s: %s", path, res.Status)
+	for _, n := range names {
+		w.post("/clear-a", map[string]any{"host": n})
+		if to != "" {
+			w.post("/add-a", map[string]any{"host": n, "addresses": []string{to}})
 		}
 	}
-	for _, n := range names {
-		post("/clear-a", map[string]any{"host": n})
-		if to != "" {
-			post("/add-a", map[string]any{"host": n, "addresses": []string{to}})
-		}
+}
+
+// post tells challtestsrv something.
+func (w *world) post(path string, body any) {
+	w.t.Helper()
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: machine.Dialer(w.pid)}}
+	data, err := json.Marshal(body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	res, err := client.Post("http://"+dnsManagement+path, "application/json", bytes.NewReader(data))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		w.t.Fatalf("telling the name server %s: %s", path, res.Status)
 	}
 }
 
