@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 var (
@@ -65,6 +67,13 @@ func TestTXTData(t *testing.T) {
 	} {
 		if got := TXTData(text); got != want {
 			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+		// Another reader of zones reads the text again.
+		rr, err := dns.NewRR("x.example. 3600 IN TXT " + TXTData(text))
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if got := strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(strings.Join(rr.(*dns.TXT).Txt, "")); got != text {
+			t.Errorf("%q is read as %q", text, got)
 		}
 	}
 }

@@ -110,6 +110,10 @@ func TestForeignApex(t *testing.T) {
 		if code != 200 {
 			t.Errorf("the page: %d, %v", code, err)
 		}
+		page, err := os.ReadFile(b.path("var/lib/prose-firstboot/www/status/index.html"))
+		if err != nil || !strings.Contains(string(page), "location ^~ /.well-known/acme-challenge/ {") || !strings.Contains(string(page), "_validation-persist."+domain) {
+			t.Errorf("the page lacks the ways: %v\n%s", err, page)
+		}
 		text = b.agent("status").out
 		for _, line := range []string{"location ^~ /.well-known/acme-challenge/ { return 302 http://prose." + domain + "$request_uri; }", "RedirectMatch 302",
 			"_validation-persist." + domain + ". 3600 IN TXT \"pebble.letsencrypt.org; accounturi=https://" + outside, "--apex-method own", "_xmpp-client._tcp." + domain + ".", "0 5 5222 prose." + domain + "."} {
