@@ -55,12 +55,26 @@ func apexMethod(w *world) certificate.Method {
 }
 
 // elsewhere says that the domain leads to somebody else's machine, though the
-// authority is to find this one there.
+// authority is to find this one there. Where the web app's name leads to the same
+// addresses, it is no website, but wrong DNS or a way that is closed.
 func elsewhere(w *world) bool {
 	look := w.certs[w.settings.Domain].Record.Preflight
-	return apexMethod(w) == certificate.HTTP01 && look.Elsewhere() && !slices.ContainsFunc(look.Findings, func(f preflight.Finding) bool {
-		return slices.ContainsFunc(w.addresses, func(a netip.Addr) bool { return slices.Contains(f.Found, a.String()) })
-	})
+	if apexMethod(w) != certificate.HTTP01 || !look.Elsewhere() {
+		return false
+	}
+	var others []string
+	for _, f := range w.certs["prose."+w.settings.Domain].Record.Preflight.Findings {
+		others = append(others, f.Found...)
+	}
+	for _, a := range w.addresses {
+		others = append(others, a.String())
+	}
+	for _, f := range look.Findings {
+		if !slices.ContainsFunc(f.Found, func(a string) bool { return slices.Contains(others, a) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // apexItem says how the domain comes to its certificate, when that is not by an

@@ -28,6 +28,10 @@ func TestApexItem(t *testing.T) {
 		{"here", func(w *world) {}, "", nil},
 		{"elsewhere", func(w *world) { cert(w, domain, foreign) }, status.Owner, []string{"Another machine answers",
 			"location ^~ /.well-known/acme-challenge/", "RedirectMatch 302", "http://example.org/.well-known/acme-challenge/*  ->  http://prose.example.org/.well-known/acme-challenge/*", "--apex-method dns-persist-01", "--apex-method own"}},
+		{"all names lead there", func(w *world) {
+			cert(w, domain, foreign)
+			cert(w, "prose."+domain, foreign)
+		}, "", nil},
 		{"elsewhere, with an account", func(w *world) {
 			cert(w, domain, func(st *certificate.State) {
 				foreign(st)
