@@ -182,7 +182,7 @@ func blank() *memory {
 }
 
 func (l life) live(t *testing.T, begin, end time.Time) {
-	names := []Name{{Host: "a"}, {Host: "b"}}
+	names := []Name{{Host: "a"}, {Host: "b"}, {Host: "c"}, {Host: "d"}} // a machine has four
 	s := Settings{Names: names, Directory: "https://ca.example/dir"}
 	ca, m := newModelCA(begin), blank()
 	serials, steps, pause := 0, 0, 10*time.Minute
