@@ -8,34 +8,44 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
 const (
-	claimPath  = "/claim/"
-	checkPath  = "/check"
-	cookieName = "__Host-prose-claim" // the prefix binds it to this host, RFC 6265bis section 4.1.3
+	claimPath   = "/claim/"
+	accountPath = "/check/account"
+	cookiePath  = "/check/claim"
+	cookieName  = "__Host-prose-claim" // the prefix binds it to this host, RFC 6265bis section 4.1.3
 )
 
 // A Door answers NGINX.
 type Door struct {
-	Key  []byte
-	Used string           // directory: one file for each link that was used
-	Now  func() time.Time // nil: time.Now
+	Key   []byte
+	State string           // directory: the epoch, and one file for each link that was used
+	API   string           // URL of the Pod's, without a slash at its end
+	Now   func() time.Time // nil: time.Now
+	Log   func(error)      // why the door stays closed to everybody; may be nil
 
-	mu    sync.Mutex
-	wrong []time.Time // claims that failed within the last minute
+	mu     sync.Mutex
+	wrong  []time.Time // claims that failed within the last minute
+	logged time.Time
+	next   *question  // not begun yet
+	asking sync.Mutex // held while the Pod is asked
 }
 
 // mostWrong is how many claims may fail in a minute before none is looked at.
 const mostWrong = 20
 
-// ServeHTTP answers three requests: /check, which NGINX asks for every guarded
-// one, with 204 or 401; GET of a link with a page that asks; and POST of it,
-// which uses the link up and opens the door to this browser. A GET uses nothing
-// up, because mail filters and chat previews fetch links too.
+// ServeHTTP answers what NGINX asks for every request to the dashboard, with 204,
+// 401 or, when the Pod does not say how it stands, 503: /check/account lets in
+// everybody once an account exists, because then the API checks who it is, and
+// before that only the claim; /check/claim always only the claim. It answers GET
+// of a link with a page that asks, and POST of it by using the link up and
+// opening the door to this browser. A GET uses nothing up, because mail filters
+// and chat previews fetch links too.
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -44,40 +54,70 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
 	text, claim := strings.CutPrefix(r.URL.Path, claimPath)
 	switch {
-	case r.URL.Path == checkPath:
-		d.check(w, r)
+	case r.URL.Path == accountPath, r.URL.Path == cookiePath:
+		w.WriteHeader(d.check(r))
 	case claim && (r.Method == http.MethodGet || r.Method == http.MethodHead):
-		d.ask(w, text)
+		d.show(w, text)
 	case claim && r.Method == http.MethodPost:
-		d.claim(w, text)
+		d.claim(w, r, text)
 	default:
 		http.NotFound(w, r)
 	}
 }
 
-func (d *Door) now() time.Time {
+func (d *Door) clock() time.Time {
 	if d.Now != nil {
 		return d.Now()
 	}
 	return time.Now()
 }
 
-func (d *Door) check(w http.ResponseWriter, r *http.Request) {
-	for _, c := range r.CookiesNamed(cookieName) {
-		if _, err := open(d.Key, cookie, c.Value, d.now()); err == nil {
-			w.WriteHeader(http.StatusNoContent)
-			return
+// check is the status for a request that NGINX asks about.
+func (d *Door) check(r *http.Request) int {
+	cookies := r.CookiesNamed(cookieName)
+	claimed := func(epoch string) bool {
+		return slices.ContainsFunc(cookies, func(c *http.Cookie) bool {
+			_, err := signer{d.Key, epoch}.open(cookie, c.Value, d.clock())
+			return err == nil
+		})
+	}
+	if r.URL.Path == cookiePath {
+		// A stranger is refused without asking the Pod.
+		if epoch, err := readEpoch(d.State); err == nil && !claimed(epoch) {
+			return http.StatusUnauthorized
 		}
 	}
-	w.WriteHeader(http.StatusUnauthorized)
+	exists, epoch, err := d.now(r.Context())
+	switch {
+	case err != nil:
+		d.log(err)
+		return http.StatusServiceUnavailable
+	case exists && r.URL.Path == accountPath, claimed(epoch):
+		return http.StatusNoContent
+	}
+	return http.StatusUnauthorized
 }
 
-func (d *Door) ask(w http.ResponseWriter, text string) {
+// log says why the door stays closed, at most once a minute.
+func (d *Door) log(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now := d.clock(); d.Log != nil && (now.Before(d.logged) || now.Sub(d.logged) >= time.Minute) {
+		d.logged = now
+		d.Log(err)
+	}
+}
+
+func (d *Door) show(w http.ResponseWriter, text string) {
 	if !d.look() {
 		refuse(w, http.StatusTooManyRequests, "Too many wrong links came. Wait a minute, then open yours again.")
 		return
 	}
-	if _, err := d.usable(text); err != nil {
+	epoch, err := readEpoch(d.State)
+	if err == nil {
+		_, err = d.usable(epoch, text)
+	}
+	if err != nil {
 		d.refuse(w, err)
 		return
 	}
@@ -85,12 +125,30 @@ func (d *Door) ask(w http.ResponseWriter, text string) {
 <form method="post"><button>Claim this Pod</button></form>`)
 }
 
-func (d *Door) claim(w http.ResponseWriter, text string) {
+func (d *Door) claim(w http.ResponseWriter, r *http.Request, text string) {
 	if !d.look() {
 		refuse(w, http.StatusTooManyRequests, "Too many wrong links came. Wait a minute, then open yours again.")
 		return
 	}
-	nonce, err := d.usable(text)
+	epoch, err := readEpoch(d.State)
+	if err == nil {
+		_, err = d.usable(epoch, text) // who guesses does not get to the Pod
+	}
+	if err != nil {
+		d.refuse(w, err)
+		return
+	}
+	exists, epoch, err := d.now(r.Context())
+	switch {
+	case err != nil:
+		d.log(err)
+		refuse(w, http.StatusServiceUnavailable, "The Pod does not answer yet. This link still works: try again in a minute.")
+		return
+	case exists:
+		refuse(w, http.StatusForbidden, `This Pod has an owner. <a href="/">Log in</a> instead.`)
+		return
+	}
+	nonce, err := d.usable(epoch, text)
 	if err == nil {
 		err = d.use(nonce)
 	}
@@ -99,7 +157,7 @@ func (d *Door) claim(w http.ResponseWriter, text string) {
 		return
 	}
 	http.SetCookie(w, &http.Cookie{
-		Name: cookieName, Value: token(d.Key, cookie, newNonce(), d.now().Add(CookieLife)),
+		Name: cookieName, Value: signer{d.Key, epoch}.token(cookie, newNonce(), d.clock().Add(CookieLife)),
 		Path: "/", MaxAge: int(CookieLife.Seconds()), Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})
 	w.Header().Set("Location", "/")
@@ -108,8 +166,8 @@ func (d *Door) claim(w http.ResponseWriter, text string) {
 
 var errUsed = errors.New("it was used already")
 
-func (d *Door) usable(text string) (nonce [nonceSize]byte, err error) {
-	if nonce, err = open(d.Key, link, text, d.now()); err != nil {
+func (d *Door) usable(epoch, text string) (nonce [nonceSize]byte, err error) {
+	if nonce, err = (signer{d.Key, epoch}).open(link, text, d.clock()); err != nil {
 		return nonce, err
 	}
 	if _, err := os.Lstat(d.usedPath(nonce)); err == nil {
@@ -133,23 +191,18 @@ func (d *Door) use(nonce [nonceSize]byte) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	dir, err := os.Open(d.Used)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return syncDir(d.State)
 }
 
 func (d *Door) usedPath(nonce [nonceSize]byte) string {
-	return filepath.Join(d.Used, hex.EncodeToString(nonce[:]))
+	return filepath.Join(d.State, hex.EncodeToString(nonce[:]))
 }
 
 // look reports whether another claim is looked at.
 func (d *Door) look() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	since := d.now().Add(-time.Minute)
+	since := d.clock().Add(-time.Minute)
 	for len(d.wrong) > 0 && d.wrong[0].Before(since) {
 		d.wrong = d.wrong[1:]
 	}
@@ -160,14 +213,15 @@ func (d *Door) refuse(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, errForged):
 		d.mu.Lock()
-		d.wrong = append(d.wrong, d.now())
+		d.wrong = append(d.wrong, d.clock())
 		d.mu.Unlock()
-		refuse(w, http.StatusForbidden, "This link is not from this machine. Copy it again, whole.")
+		refuse(w, http.StatusForbidden, "This link does not open this machine, or not any more. Copy it again, whole, or see on the machine's console which does.")
 	case errors.Is(err, errExpired):
 		refuse(w, http.StatusForbidden, "This link has expired. The machine's console shows how to get a new one.")
 	case errors.Is(err, errUsed):
 		refuse(w, http.StatusForbidden, "This link was used already. If that was not you, log in to the machine and look.")
 	default:
+		d.log(err)
 		refuse(w, http.StatusServiceUnavailable, "The machine cannot check links now. Try again in a minute.")
 	}
 }

@@ -15,13 +15,39 @@ var t0 = time.Unix(1700000000, 0)
 type visitor struct {
 	t   *testing.T
 	d   *Door
+	pod *pod
 	now time.Time
 }
 
 func newVisitor(t *testing.T) *visitor {
-	v := &visitor{t: t, now: t0}
-	v.d = &Door{Key: NewKey(), Used: t.TempDir(), Now: func() time.Time { return v.now }}
+	v := &visitor{t: t, now: t0, pod: newPod(t)}
+	v.d = &Door{Key: NewKey(), State: t.TempDir(), API: v.pod.URL, Now: func() time.Time { return v.now }, Log: func(err error) { t.Log(err) }}
 	return v
+}
+
+// restart is another process with what is on the disk.
+func (v *visitor) restart() {
+	v.d = &Door{Key: v.d.Key, State: v.d.State, API: v.d.API, Now: v.d.Now, Log: v.d.Log}
+}
+
+// link is the path of a new link.
+func (v *visitor) link() string {
+	v.t.Helper()
+	path, err := Path(v.d.Key, v.d.State, v.now)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return path
+}
+
+// cookie claims the Pod.
+func (v *visitor) cookie() *http.Cookie {
+	v.t.Helper()
+	r := v.wants(303, "POST", v.link())
+	if len(r.Cookies()) != 1 {
+		v.t.Fatalf("answer %v", r.Header)
+	}
+	return r.Cookies()[0]
 }
 
 func (v *visitor) do(method, path string, cookies ...*http.Cookie) *http.Response {
@@ -46,8 +72,9 @@ func (v *visitor) wants(code int, method, path string, cookies ...*http.Cookie) 
 
 func TestClaim(t *testing.T) {
 	v := newVisitor(t)
-	path := Path(v.d.Key, v.now)
-	v.wants(401, "GET", "/check")
+	path := v.link()
+	v.wants(401, "GET", accountPath)
+	v.wants(401, "GET", cookiePath)
 	// Looking does not use it up.
 	v.wants(200, "GET", path)
 	v.wants(200, "HEAD", path)
@@ -59,29 +86,30 @@ func TestClaim(t *testing.T) {
 	if !c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" || !strings.HasPrefix(c.Name, "__Host-") {
 		t.Errorf("cookie %v", c)
 	}
-	v.wants(204, "GET", "/check", c)
-	v.wants(204, "GET", "/check", &http.Cookie{Name: cookieName, Value: "old"}, c)
+	v.wants(204, "GET", accountPath, c)
+	v.wants(204, "GET", cookiePath, c)
+	v.wants(204, "GET", cookiePath, &http.Cookie{Name: cookieName, Value: "old"}, c)
 	v.wants(403, "POST", path)
 	v.wants(403, "GET", path)
 
 	// Not after its time, not with another key, not as something else.
 	v.now = t0.Add(CookieLife)
-	v.wants(401, "GET", "/check", c)
+	v.wants(401, "GET", cookiePath, c)
 	v.now = t0
 	other := newVisitor(t)
-	other.wants(401, "GET", "/check", c)
+	other.wants(401, "GET", cookiePath, c)
 	other.wants(403, "POST", path)
-	v.wants(401, "GET", "/check", &http.Cookie{Name: cookieName, Value: strings.TrimPrefix(Path(v.d.Key, v.now), claimPath)})
+	v.wants(401, "GET", cookiePath, &http.Cookie{Name: cookieName, Value: strings.TrimPrefix(v.link(), claimPath)})
 	v.wants(403, "POST", claimPath+c.Value)
-	late := Path(v.d.Key, v.now)
+	late := v.link()
 	v.now = t0.Add(LinkLife)
 	v.wants(403, "POST", late)
 }
 
 func TestUsable(t *testing.T) {
 	v := newVisitor(t)
-	path := Path(v.d.Key, v.now)
-	usable := func(key []byte, path string, at time.Time) error { return Usable(key, v.d.Used, path, at) }
+	path := v.link()
+	usable := func(key []byte, path string, at time.Time) error { return Usable(key, v.d.State, path, at) }
 	if err := usable(v.d.Key, path, v.now); err != nil {
 		t.Error(err)
 	}
@@ -102,15 +130,15 @@ func TestUsable(t *testing.T) {
 
 func TestAfterRestartAUsedLinkStaysUsed(t *testing.T) {
 	v := newVisitor(t)
-	path := Path(v.d.Key, v.now)
+	path := v.link()
 	v.wants(303, "POST", path)
-	v.d = &Door{Key: v.d.Key, Used: v.d.Used, Now: v.d.Now}
+	v.restart()
 	v.wants(403, "POST", path)
 }
 
 func TestOfManyAtOnceOneGetsIn(t *testing.T) {
 	v := newVisitor(t)
-	path := Path(v.d.Key, v.now)
+	path := v.link()
 	var mu sync.Mutex
 	in := 0
 	var wg sync.WaitGroup
@@ -132,19 +160,19 @@ func TestOfManyAtOnceOneGetsIn(t *testing.T) {
 // Every single changed character of a link makes it worthless.
 func TestForged(t *testing.T) {
 	v := newVisitor(t)
-	good := strings.TrimPrefix(Path(v.d.Key, v.now), claimPath)
+	good := strings.TrimPrefix(v.link(), claimPath)
 	for i := range good {
 		b := []byte(good)
 		b[i] = 'A'
 		if b[i] == good[i] {
 			b[i] = 'B'
 		}
-		if _, err := open(v.d.Key, link, string(b), v.now); err == nil {
+		if _, err := (signer{v.d.Key, ""}).open(link, string(b), v.now); err == nil {
 			t.Errorf("a link with another character %d is taken", i)
 		}
 	}
 	for _, text := range []string{"", "x", good[:len(good)-1], good + "A", good + "="} {
-		if _, err := open(v.d.Key, link, text, v.now); err == nil {
+		if _, err := (signer{v.d.Key, ""}).open(link, text, v.now); err == nil {
 			t.Errorf("%q is taken", text)
 		}
 	}
@@ -152,7 +180,7 @@ func TestForged(t *testing.T) {
 
 func TestGuessingIsSlow(t *testing.T) {
 	v := newVisitor(t)
-	good := Path(v.d.Key, v.now)
+	good := v.link()
 	for range mostWrong {
 		v.wants(403, "POST", claimPath+"guess")
 	}
@@ -164,7 +192,7 @@ func TestGuessingIsSlow(t *testing.T) {
 
 func TestAnswersHoldNoSecret(t *testing.T) {
 	v := newVisitor(t)
-	path := Path(v.d.Key, v.now)
+	path := v.link()
 	for _, r := range []*http.Response{v.do("GET", path), v.do("GET", claimPath+"<script>"), v.do("GET", "/"), v.do("PUT", path)} {
 		var b bytes.Buffer
 		b.ReadFrom(r.Body)
@@ -178,11 +206,11 @@ func TestAnswersHoldNoSecret(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	key := bytes.Repeat([]byte{7}, KeySize)
-	f.Add(token(key, link, [nonceSize]byte{1}, t0))
+	first := signer{bytes.Repeat([]byte{7}, KeySize), ""}
+	f.Add(first.token(link, [nonceSize]byte{1}, t0))
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {
-		if _, err := open(key, link, text, time.Unix(1, 0)); err == nil && text != token(key, link, [nonceSize]byte{1}, t0) {
+		if _, err := first.open(link, text, time.Unix(1, 0)); err == nil && text != first.token(link, [nonceSize]byte{1}, t0) {
 			t.Errorf("%q is taken", text)
 		}
 	})

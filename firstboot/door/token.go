@@ -4,7 +4,8 @@
 // site.
 //
 // A token is signed with a key that only this machine has, so the door needs no
-// list of what it gave out, only of what was used. A new key voids everything.
+// list of what it gave out, only of what was used. The epoch is signed with it: a
+// factory reset begins a new one, which voids everything of before.
 package door
 
 import (
@@ -41,20 +42,28 @@ const (
 	tokenSize = 8 + nonceSize + sha256.Size
 )
 
+// A signer makes and checks the tokens of one epoch.
+type signer struct {
+	key   []byte
+	epoch string
+}
+
 // token is: expiry, seconds since 1970, big-endian; nonce; HMAC-SHA256 of kind,
-// expiry and nonce (RFC 2104). In text it is base64url without padding.
-func token(key []byte, k kind, nonce [nonceSize]byte, expires time.Time) string {
+// expiry, nonce and epoch (RFC 2104). In text it is base64url without padding.
+func (s signer) token(k kind, nonce [nonceSize]byte, expires time.Time) string {
 	b := binary.BigEndian.AppendUint64(nil, uint64(expires.Unix()))
 	b = append(b, nonce[:]...)
-	b = append(b, sign(key, k, b)...)
+	b = append(b, s.sign(k, b)...)
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-func sign(key []byte, k kind, message []byte) []byte {
-	m := hmac.New(sha256.New, key)
+// sign puts the epoch last: everything before it has a length that is known.
+func (s signer) sign(k kind, message []byte) []byte {
+	m := hmac.New(sha256.New, s.key)
 	m.Write([]byte(k))
 	m.Write([]byte{0})
 	m.Write(message)
+	m.Write([]byte(s.epoch))
 	return m.Sum(nil)
 }
 
@@ -64,7 +73,7 @@ var (
 )
 
 // open checks a token and returns its nonce.
-func open(key []byte, k kind, text string, now time.Time) (nonce [nonceSize]byte, err error) {
+func (s signer) open(k kind, text string, now time.Time) (nonce [nonceSize]byte, err error) {
 	// More than the right length is not even decoded.
 	if len(text) != base64.RawURLEncoding.EncodedLen(tokenSize) {
 		return nonce, errForged
@@ -74,11 +83,13 @@ func open(key []byte, k kind, text string, now time.Time) (nonce [nonceSize]byte
 		return nonce, errForged
 	}
 	message, mac := b[:8+nonceSize], b[8+nonceSize:]
-	if !hmac.Equal(mac, sign(key, k, message)) {
+	if !hmac.Equal(mac, s.sign(k, message)) {
 		return nonce, errForged
 	}
 	copy(nonce[:], message[8:])
-	if expires := int64(binary.BigEndian.Uint64(message)); now.Unix() >= expires {
+	// One that lives longer than any was made by a clock that was ahead.
+	left := time.Unix(int64(binary.BigEndian.Uint64(message)), 0).Sub(now)
+	if left <= 0 || left > lives[k]+time.Minute {
 		return nonce, errExpired
 	}
 	return nonce, nil
@@ -96,20 +107,29 @@ const (
 	CookieLife = 2 * time.Hour
 )
 
-// Path is the path of a new one-time link.
-func Path(key []byte, now time.Time) string {
-	return claimPath + token(key, link, newNonce(), now.Add(LinkLife))
+var lives = map[kind]time.Duration{link: LinkLife, cookie: CookieLife}
+
+// Path is the path of a new one-time link. state is the door's directory.
+func Path(key []byte, state string, now time.Time) (string, error) {
+	epoch, err := readEpoch(state)
+	if err != nil {
+		return "", err
+	}
+	return claimPath + signer{key, epoch}.token(link, newNonce(), now.Add(LinkLife)), nil
 }
 
 // Usable reports why a path that [Path] gave cannot be used any more: it has
-// expired or was used, or the key is another one. used is the directory of the
-// marks.
-func Usable(key []byte, used, path string, now time.Time) error {
-	d := Door{Key: key, Used: used, Now: func() time.Time { return now }}
+// expired or was used, or key or epoch are others. state is the door's directory.
+func Usable(key []byte, state, path string, now time.Time) error {
+	epoch, err := readEpoch(state)
+	if err != nil {
+		return err
+	}
 	text, ok := strings.CutPrefix(path, claimPath)
 	if !ok {
 		return errForged
 	}
-	_, err := d.usable(text)
+	d := Door{Key: key, State: state, Now: func() time.Time { return now }}
+	_, err = d.usable(epoch, text)
 	return err
 }
