@@ -2,16 +2,19 @@
 // configuration, and the host-meta files of RFC 7395 discovery. It is pure: the
 // agent writes the files, tests them and reloads NGINX.
 //
-// The door. Upstream lets the first visitor become administrator. Until the
-// first account exists everything under admin.prose.DOMAIN asks the door; in
-// every state the routes that make one, name the workspace or reload the API do
-// so for every method that is not GET, HEAD or OPTIONS. Locations match NGINX's
+// The door. Upstream lets the first visitor become administrator. Everything
+// under admin.prose.DOMAIN asks the door, at each request: while no account exists
+// it lets in the claim alone, and once one does everybody, for the API to check.
+// The routes on which the API checks nobody, which make an account and begin the
+// workspace, are for the claim in every state: a body that comes slowly would else
+// arrive when the account that the door has seen is gone. Locations match NGINX's
 // normalised path, and what is passed on is that path, so a spelling that gets
 // past a location does not mean the route behind it.
 package site
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 )
 
@@ -32,7 +35,7 @@ type Pair struct{ Chain, Key string }
 type Config struct {
 	Domain       string          // A-label, checked
 	Certificates map[string]Pair // by name; each of [Names] has one
-	Locked       bool            // no account exists yet: the dashboard asks the door for everything
+	Allow        []string        // networks and addresses that the dashboard is open to; empty: everybody
 }
 
 // Names are the host names of a domain, each with a certificate of its own.
@@ -57,7 +60,11 @@ server {
 	}
 }
 `, strings.Join(names, " "))
-	bodies := []string{discovery() + nothing, nothing, discovery() + web(c.Domain), admin(c.Locked)}
+	dash, err := admin(c.Allow)
+	if err != nil {
+		return nil, err
+	}
+	bodies := []string{discovery() + nothing, nothing, discovery() + web(c.Domain), dash}
 	for i, name := range names {
 		pair, ok := c.Certificates[name]
 		if !ok {
@@ -137,58 +144,103 @@ func web(domain string) string {
 `, domain, webApp, prosody)
 }
 
-// guarded are the routes of upstream's API that answer without credentials and
-// change who owns the Pod, each also below v1.
-var guarded = []string{"init", "workspace", "reload"}
+// A route of upstream's API that answers without credentials and changes who owns
+// the Pod; below /api/, also below v1. With methods that are not in open it needs
+// the claim.
+type route struct{ name, open string }
 
-func admin(locked bool) string {
-	all, write := "", "\t\tauth_request /-/door-write;\n"
-	if locked {
-		all, write = "\t\tauth_request /-/door;\n", "\t\tauth_request /-/door;\n"
-	}
+var guarded = []route{
+	{"init", "GET|HEAD|OPTIONS"},
+	{"workspace", "GET|HEAD|OPTIONS|PATCH"}, // PATCH is for administrators
+}
+
+// governed are routes below guarded ones on which the API wants an administrator.
+var governed = []string{"workspace/name", "workspace/icon", "workspace/accent-color"}
+
+// admin is the dashboard. The machine itself always gets to the door.
+func admin(allow []string) (string, error) {
 	var b strings.Builder
-	b.WriteString("\tadd_header Strict-Transport-Security max-age=31536000 always;\n\terror_page 401 403 = @locked;\n")
-	// proxy_pass with a path sends NGINX's normalised one, escaped again.
-	pass := func(location, guard string) {
-		fmt.Fprintf(&b, `	location ^~ %[1]s {
-%[2]s		include /etc/nginx/snippets/prose-proxy.conf;
-		proxy_set_header Host $host;
-		proxy_pass http://%[3]s%[1]s;
-	}
-`, location, guard, dashboard)
-	}
-	pass("/", all)
-	for _, version := range []string{"", "v1/"} {
-		for _, route := range guarded {
-			pass("/api/"+version+route, write)
+	for _, text := range allow {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			var a netip.Addr
+			if a, err = netip.ParseAddr(text); err == nil {
+				p, err = a.Prefix(a.BitLen())
+			}
 		}
+		if err != nil {
+			return "", fmt.Errorf("rendering sites: %q is no network", text)
+		}
+		fmt.Fprintf(&b, "\tallow %s;\n", p.Masked())
+	}
+	if len(allow) > 0 {
+		b.WriteString("\tallow 127.0.0.1;\n\tallow ::1;\n\tdeny all;\n")
+	}
+	b.WriteString(`	add_header Strict-Transport-Security max-age=31536000 always;
+	error_page 401 = @locked;
+	error_page 403 = @elsewhere;
+	error_page 500 = @away;
+`)
+	// proxy_pass with a path sends NGINX's normalised one, escaped again.
+	pass := func(match, path, asks string) {
+		fmt.Fprintf(&b, `	location %[1]s %[2]s {
+		auth_request /-/%[3]s;
+		include /etc/nginx/snippets/prose-proxy.conf;
+		proxy_set_header Host $host;
+		proxy_pass http://%[4]s%[2]s;
+	}
+`, match, path, asks, dashboard)
+	}
+	pass("^~", "/", "account")
+	for _, version := range []string{"", "v1/"} {
+		for _, r := range guarded {
+			pass("^~", "/api/"+version+r.name, r.name)
+		}
+		for _, name := range governed {
+			pass("=", "/api/"+version+name, "account")
+		}
+	}
+	for _, r := range guarded {
+		fmt.Fprintf(&b, `	location = /-/%s {
+		internal;
+		if ($request_method ~ ^(%s)$) {
+			rewrite ^ /-/account last;
+		}
+		rewrite ^ /-/claim last;
+	}
+`, r.name, r.open)
+	}
+	for _, asks := range []string{"account", "claim"} {
+		fmt.Fprintf(&b, `	location = /-/%[1]s {
+		internal;
+		proxy_pass_request_body off;
+		proxy_set_header Content-Length "";
+		proxy_set_header Authorization "";
+		proxy_read_timeout 20s;
+		proxy_pass http://%[2]s:/check/%[1]s;
+	}
+`, asks, doorSocket)
 	}
 	fmt.Fprintf(&b, `	location ^~ /claim/ {
 		limit_req zone=prose_claim burst=5 nodelay;
 		proxy_set_header Host $host;
-		proxy_pass http://%[1]s;
-	}
-	location = /-/door {
-		internal;
-		proxy_pass_request_body off;
-		proxy_set_header Content-Length "";
-		proxy_pass http://%[1]s:/check;
-	}
-	location = /-/door-write {
-		internal;
-		if ($request_method ~ ^(GET|HEAD|OPTIONS)$) {
-			return 204;
-		}
-		proxy_pass_request_body off;
-		proxy_set_header Content-Length "";
-		proxy_pass http://%[1]s:/check;
+		proxy_read_timeout 20s;
+		proxy_pass http://%s;
 	}
 	location @locked {
 		default_type text/plain;
-		return 403 "This Pod is locked. Open the one-time link that its console shows, or ask for a new one there: prose-firstboot link\\n";
+		return 403 "This Pod is locked. Open the one-time link that its console shows, or ask for a new one there: prose-firstboot link\n";
+	}
+	location @elsewhere {
+		default_type text/plain;
+		return 403 "This dashboard is open to some networks only, and yours is none of them.\\n";
+	}
+	location @away {
+		default_type text/plain;
+		return 503 "This Pod does not answer now, so its dashboard is closed. Try again in a minute.\n";
 	}
 `, doorSocket)
-	return b.String()
+	return b.String(), nil
 }
 
 // HostMeta are the discovery files: where browsers find the XMPP server.
