@@ -1,12 +1,9 @@
 package firstboot
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -27,6 +24,8 @@ func (a *agent) do(ctx context.Context, w *world, s step) error {
 	case makeDoorKey:
 		_, err := m.write(doorKeyPath, door.NewKey(), 0o600, root)
 		return err
+	case mendDoor:
+		return a.mendDoor(ctx)
 	case writeFile:
 		return a.writeFile(w, s.file)
 	case keep:
@@ -62,23 +61,27 @@ func (a *agent) do(ctx context.Context, w *world, s step) error {
 			return a.pod.begin(ctx)
 		}
 		return a.pod.reconfigure(ctx)
-	case openDoor:
-		w.state.Account = true
-		return m.saveState(w.state)
-	case closeDoor:
-		// Links and cookies of whoever was the owner open nothing any more.
-		if _, err := m.write(doorKeyPath, door.NewKey(), 0o600, root); err != nil {
-			return err
-		}
-		if err := m.restartDoor(ctx); err != nil {
-			return err
-		}
-		w.state.Account = false
+	case openDoor, closeDoor:
+		// The door itself has done it: it decides at each request.
+		w.state.Account = s.do == openDoor
 		return m.saveState(w.state)
 	case firstAdmin:
 		return a.createAdmin(ctx, w)
 	}
 	return fmt.Errorf("there is no step %q", s.do)
+}
+
+// mendDoor starts the door anew, with the key that there is.
+func (a *agent) mendDoor(ctx context.Context) error {
+	m := a.machine
+	if err := m.restartDoor(ctx); err != nil {
+		return fmt.Errorf("starting the door: %w", err)
+	}
+	key, err := m.read(doorKeyPath, root)
+	if err != nil {
+		return err
+	}
+	return door.Works(ctx, m.path(door.Socket), key, m.path(doorState), m.clock())
 }
 
 // writeFile writes a file that the settings ask for, with the directories.
@@ -181,47 +184,10 @@ func (m *machine) locked(ctx context.Context, host string, account bool) error {
 			return err
 		}
 		res.Body.Close()
-		if res.StatusCode != http.StatusForbidden {
+		// 503 is the door's while the Pod does not say whether there is an account.
+		if res.StatusCode != http.StatusForbidden && res.StatusCode != http.StatusServiceUnavailable {
 			return fmt.Errorf("%s %s is answered with status %d", t.method, t.path, res.StatusCode)
 		}
 	}
 	return nil
-}
-
-// createAdmin makes the account that the settings ask for, past the door. That
-// somebody else was faster is seen at the next look.
-func (a *agent) createAdmin(ctx context.Context, w *world) error {
-	admin := w.settings.Admin
-	body, err := json.Marshal(map[string]string{
-		"username": admin.Username, "password": admin.Password.Reveal(), "nickname": or(admin.Nickname, admin.Username),
-	})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, a.machine.dashboard+"/api/v1/init/first-account", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	client := &http.Client{CheckRedirect: noRedirects, Transport: &http.Transport{DisableKeepAlives: true}}
-	res, err := client.Do(req)
-	if err != nil {
-		return fmt.Errorf("creating the first account: %w", err)
-	}
-	defer res.Body.Close()
-	a.pod.forgetAccount()
-	switch res.StatusCode {
-	case http.StatusCreated, http.StatusConflict:
-		return nil
-	}
-	var said struct {
-		Error string `json:"error"`
-	}
-	b, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	if json.Unmarshal(b, &said) == nil && len(said.Error) < 100 && said.Error != "" {
-		return fmt.Errorf("creating the first account: the Pod says %q (status %d)", said.Error, res.StatusCode)
-	}
-	return fmt.Errorf("creating the first account: status %d", res.StatusCode)
 }

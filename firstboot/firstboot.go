@@ -266,7 +266,7 @@ func renew(ctx context.Context, c *call) int {
 }
 
 func serveDoor(ctx context.Context, c *call) int {
-	if err := door.Serve(ctx); err != nil {
+	if err := door.Serve(ctx, c.machine.dashboard+"/api", c.stderr); err != nil {
 		return c.fail(1, "", "%w", err)
 	}
 	return 0

@@ -17,6 +17,7 @@ import (
 	"github.com/prose-im/prose-image/firstboot/certificate"
 	"github.com/prose-im/prose-image/firstboot/command"
 	"github.com/prose-im/prose-image/firstboot/dns"
+	"github.com/prose-im/prose-image/firstboot/door"
 	"github.com/prose-im/prose-image/firstboot/engine"
 	"github.com/prose-im/prose-image/firstboot/settings"
 	"github.com/prose-im/prose-image/firstboot/site"
@@ -24,11 +25,11 @@ import (
 
 // Places on the machine. The directories are in the image.
 const (
-	stateDir = "/var/lib/prose-firstboot"
-	runDir   = "/run/prose-firstboot"
-	doorUsed = "/var/lib/prose-door" // marks of used links, the door's own
-	podDir   = "/usr/lib/prose/pod"
-	wallsDir = "/etc/nftables.d/prose.d"
+	stateDir  = "/var/lib/prose-firstboot"
+	runDir    = "/run/prose-firstboot"
+	doorState = "/var/lib/prose-door" // the door's own
+	podDir    = "/usr/lib/prose/pod"
+	wallsDir  = "/etc/nftables.d/prose.d"
 	// resolved reads drop-ins in the order of their names (resolved.conf(5)).
 	resolversPath = "/etc/systemd/resolved.conf.d/prose-firstboot.conf"
 	switchedOn    = "/run/prose" // there while prose.service is active
@@ -82,7 +83,12 @@ func thisMachine() *machine {
 			return command.Run(ctx, "systemctl", "try-reload-or-restart", "systemd-resolved.service")
 		},
 		restartDoor: func(ctx context.Context) error {
-			return command.Run(ctx, "systemctl", "try-restart", "prose-door.service")
+			// The socket makes its file anew, and starts the service when it is needed.
+			// systemd refuses to while the service runs.
+			if err := command.Run(ctx, "systemctl", "stop", "prose-door.service"); err != nil {
+				return err
+			}
+			return command.Run(ctx, "systemctl", "restart", "prose-door.socket")
 		},
 	}
 }
@@ -215,26 +221,9 @@ func (m *machine) pairs(domain string) map[string]site.Pair {
 
 var noRedirects = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// account asks the Pod whether an account exists. Upstream answers 204 when
-// there is none, 200 or, before 0.17, 409 when there is one.
+// account has the door ask the Pod whether an account exists. The door remembers
+// what it has heard before anybody acts on it: a link that is made after an account
+// is gone is of the epoch that begins with that.
 func (m *machine) account(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, m.dashboard+"/api/v1/init/first-account", nil)
-	if err != nil {
-		return false, err
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: noRedirects}
-	res, err := client.Do(req)
-	if err != nil {
-		return false, fmt.Errorf("asking whether an account exists: %w", err)
-	}
-	res.Body.Close()
-	switch res.StatusCode {
-	case http.StatusNoContent:
-		return false, nil
-	case http.StatusOK, http.StatusConflict:
-		return true, nil
-	}
-	return false, fmt.Errorf("asking whether an account exists: status %d", res.StatusCode)
+	return door.Account(ctx, m.path(door.Socket))
 }

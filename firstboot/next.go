@@ -26,6 +26,7 @@ const (
 	idle           action = "idle"
 	remember       action = "remember the domain"
 	makeDoorKey    action = "make the door's key"
+	mendDoor       action = "mend the door"
 	writeFile      action = "write a file"
 	keep           action = "keep certificates"
 	startPod       action = "bring the Pod up"
@@ -78,6 +79,9 @@ func next(w *world, failed map[action]bool) step {
 		case len(w.wrong) > 0 && can(writeFile):
 			return step{key: itemSetup, what: "writing " + w.wrong[0].path, do: writeFile, file: w.wrong[0]}
 		}
+	}
+	if w.doorErr != nil && can(mendDoor) {
+		return step{key: itemSetup, what: "mending the door: " + w.doorErr.Error(), do: mendDoor}
 	}
 	cert := w.keeper.Next(w.certs)
 	switch cert.Action {

@@ -91,6 +91,11 @@ func TestNext(t *testing.T) {
 		{"first time, wrong settings", func(w *world) { w.state = state{}; w.report.Problems = make([]settings.Problem, 1) }, nil, "idle"},
 		{"no key", func(w *world) { w.doorKey = false; w.wrong = []file{{path: "/x"}} }, nil, "make the door's key"},
 		{"no key, and none to be had", func(w *world) { w.doorKey = false; w.wrong = []file{{path: "/x"}} }, []action{makeDoorKey}, "write a file"},
+		{"a door that takes no link", func(w *world) { w.doorErr, w.pod = errors.New("x"), podSeen{} }, nil, "mend the door"},
+		{"a door that takes no link, whatever the settings", func(w *world) {
+			w.doorErr, w.report.Problems = errors.New("x"), make([]settings.Problem, 1)
+		}, nil, "mend the door"},
+		{"a door that cannot be mended", func(w *world) { w.doorErr, w.pod = errors.New("x"), podSeen{} }, []action{mendDoor}, "bring the Pod up"},
 		{"other resolvers", func(w *world) { w.resolvers = []byte("DNS"); w.wrong = []file{{path: "/x"}} }, nil, "name the resolvers"},
 		{"other resolvers, not taken", func(w *world) { w.resolvers, w.resolversAre = []byte("DNS"), true }, nil, "name the resolvers"},
 		{"other resolvers, not to be had", func(w *world) { w.resolvers = []byte("DNS") }, []action{writeResolvers}, "idle"},

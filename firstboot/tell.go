@@ -258,11 +258,16 @@ func (m *machine) link(domain string, fresh bool) (string, error) {
 	now := m.clock()
 	var l rememberedLink
 	b, err := m.read(linkPath, root)
+	state := m.path(doorState)
 	if err == nil && b != nil && !fresh && json.NewDecoder(bytes.NewReader(b)).Decode(&l) == nil &&
-		door.Usable(key, m.path(doorUsed), l.Path, now.Add(time.Hour)) == nil {
+		door.Usable(key, state, l.Path, now) == nil && door.Usable(key, state, l.Path, now.Add(time.Hour)) == nil {
 		return "https://admin.prose." + domain + l.Path, nil
 	}
-	l = rememberedLink{door.Path(key, now), now.UTC()}
+	path, err := door.Path(key, state, now)
+	if err != nil {
+		return "", fmt.Errorf("making the one-time link: %w", err)
+	}
+	l = rememberedLink{path, now.UTC()}
 	if b, err = json.Marshal(l); err != nil {
 		return "", err
 	}

@@ -32,6 +32,7 @@ type world struct {
 	addresses []netip.Addr
 
 	doorKey      bool   // the door has its key
+	doorErr      error  // why it would not take a link; nil: it would, or has no key
 	wrong        []file // files that are not as they should be
 	site         []byte // what NGINX should have
 	siteIs       bool   // and its file has it
@@ -168,7 +169,9 @@ func (a *agent) look(ctx context.Context) (*world, error) {
 	if err != nil {
 		a.logf("reading the door's key: %v", err)
 	}
-	w.doorKey = len(key) == door.KeySize
+	if w.doorKey = len(key) == door.KeySize; w.doorKey {
+		w.doorErr = door.Works(ctx, m.path(door.Socket), key, m.path(doorState), w.now)
+	}
 	template, err := os.ReadFile(m.path(templatePath))
 	if err != nil {
 		return nil, fmt.Errorf("reading the Pod's template: %w", err)
@@ -182,7 +185,7 @@ func (a *agent) look(ctx context.Context) (*world, error) {
 			w.wrong = append(w.wrong, f)
 		}
 	}
-	if w.site, err = site.Render(site.Config{Domain: w.settings.Domain, Certificates: m.pairs(w.settings.Domain), Locked: !w.state.Account}); err != nil {
+	if w.site, err = site.Render(site.Config{Domain: w.settings.Domain, Certificates: m.pairs(w.settings.Domain), Allow: w.settings.Allow.Dashboard}); err != nil {
 		return nil, err
 	}
 	w.siteIs = m.is(file{sitePath, w.site, 0o600, root})
