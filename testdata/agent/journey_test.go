@@ -280,6 +280,22 @@ cd /etc/prosody/certs && mv `+domain+` gone && ln -s /etc/nginx `+domain)
 				t.Fatal(err)
 			}
 			b.reset(t)
+			// From the next request on, before the agent has looked: first while the
+			// API starts, then while it waits for its configuration.
+			visitor := b.world.visitor()
+			for range 20 {
+				for _, cookies := range [][]*http.Cookie{nil, claimed} {
+					if code, err := ask(visitor, "GET", admin+"/", "", cookies...); code != http.StatusForbidden && code != http.StatusServiceUnavailable {
+						t.Errorf("after the reset the dashboard answers with status %d (%v)", code, err)
+					}
+					for _, g := range guarded {
+						if code, err := ask(visitor, g[0], admin+g[1], `{"name":"Mallory's"}`, cookies...); code != http.StatusForbidden && code != http.StatusServiceUnavailable {
+							t.Errorf("after the reset %s %s answers with status %d (%v)", g[0], g[1], code, err)
+						}
+					}
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
 			b.until(t, "the machine is locked and ready again", func(s status.Status, code int) bool { return code == 0 && s.Locked })
 			b.serves(t)
 			b.door(t, false)
@@ -293,7 +309,6 @@ cd /etc/prosody/certs && mv `+domain+` gone && ln -s /etc/nginx `+domain)
 			}
 			ordered(t, 0)
 			// Who was the owner is a stranger now.
-			visitor := b.world.visitor()
 			if code, _ := ask(visitor, "PUT", admin+"/api/v1/workspace", `{"name":"Mallory's"}`, claimed...); code != http.StatusForbidden {
 				t.Errorf("the cookie of the owner before opens the door: status %d", code)
 			}
@@ -476,6 +491,12 @@ func TestLateOwner(t *testing.T) {
 		res, err := b.world.visitor().Do(req)
 		if err != nil || res.StatusCode != 200 {
 			t.Errorf("logging in: %v, %v", res, err)
+		}
+		// The dashboard lets nobody log in before the workspace has a name.
+		req, _ = http.NewRequest("HEAD", admin+"/api/v1/workspace", nil)
+		req.Header.Set("If-Match", "*")
+		if res, err := b.world.visitor().Do(req); err != nil || res.StatusCode != http.StatusNoContent {
+			t.Errorf("has the workspace begun: %v, %v", res, err)
 		}
 		b.secret(t, secret, "/etc/prose-firstboot.d/10-owner.yaml")
 	})
