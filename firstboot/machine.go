@@ -84,11 +84,10 @@ func thisMachine() *machine {
 		},
 		restartDoor: func(ctx context.Context) error {
 			// The socket makes its file anew, and starts the service when it is needed.
-			// systemd refuses to while the service runs.
-			if err := command.Run(ctx, "systemctl", "stop", "prose-door.service"); err != nil {
+			if err := command.Run(ctx, "systemctl", "stop", "prose-door.socket", "prose-door.service"); err != nil {
 				return err
 			}
-			return command.Run(ctx, "systemctl", "restart", "prose-door.socket")
+			return command.Run(ctx, "systemctl", "start", "prose-door.socket")
 		},
 	}
 }

@@ -60,8 +60,8 @@ echo "$*" >>/run/systemctl.log
 case "$*" in
 "reload-or-restart nginx.service") if kill -0 "$(cat /run/nginx.pid)" 2>/dev/null; then nginx -s reload; else nginx; fi ;;
 "reload prose-walls.service") nft -f /etc/nftables.d/prose.nft ;;
-"stop prose-door.service") kill "$(cat /run/door.pid)" || true ;;
-"restart prose-door.socket") ;;
+"stop prose-door.socket prose-door.service") kill "$(cat /run/door.pid)" || true ;;
+"start prose-door.socket") ;;
 "start --no-block prose-firstboot.service" | "try-reload-or-restart systemd-resolved.service") ;;
 *) echo "there is no systemd to $*" >&2; exit 1 ;;
 esac

@@ -1,41 +1,6 @@
-# A real systemd starts the Pod's switch and the engine with all that they
-# require, and nothing else: no basic system, no devices, and the machine's own kernel settings out of
-# reach. What the last unit looked at is in /looked.
-set -e
-mkdir -p /var/lib/docker /var/lib/containerd /run/look
-mount -t tmpfs tmpfs /var/lib/docker
-mount -t tmpfs tmpfs /var/lib/containerd
-
-mount -t tmpfs tmpfs /dev
-for d in null:3 zero:5 full:7 random:8 urandom:9; do mknod -m 666 /dev/${d%:*} c 1 ${d#*:}; done
-mkdir /dev/pts /dev/shm
-mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts
-ln -s pts/ptmx /dev/ptmx
-: > /dev/console
-ln -s /proc/self/fd /dev/fd
-
-mount --bind /proc/sys/net /proc/sys/net
-mount --bind /proc/sys /run/look
-mount --bind /proc/sys/net /run/look/net
-mount -o remount,bind,ro /run/look
-mount --rbind /run/look /proc/sys
-
+look prose.service docker.service
 mkdir -p /run/systemd/system/prose.service.d
 printf '[Unit]\nDefaultDependencies=no\n' > /run/systemd/system/prose.service.d/test.conf
-cat > /run/systemd/system/look.service <<'EOF'
-[Unit]
-DefaultDependencies=no
-Wants=prose.service docker.service
-After=prose.service docker.service
-SuccessAction=exit-force
-FailureAction=exit-force
-[Service]
-Type=oneshot
-TimeoutStartSec=3min
-StandardOutput=file:/looked
-StandardError=inherit
-ExecStart=/bin/sh /run/look.sh
-EOF
 cat > /run/systemd/system/images.service <<'EOF'
 [Unit]
 DefaultDependencies=no
@@ -90,7 +55,3 @@ docker rm --force $(docker ps --all --quiet) >/dev/null
 EOF
 echo 'services: {}' > /usr/lib/prose/pod/compose.images.yaml
 
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir /sys/fs/cgroup$CGROUP
-echo $$ > /sys/fs/cgroup$CGROUP/cgroup.procs
-exec unshare --cgroup --uts --ipc /bin/sh -c 'umount /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec env container=prose /usr/lib/systemd/systemd --unit=look.service --show-status=no --log-target=null'
