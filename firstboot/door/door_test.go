@@ -155,6 +155,14 @@ func TestOfManyAtOnceOneGetsIn(t *testing.T) {
 	if in != 1 {
 		t.Errorf("%d got in", in)
 	}
+	// Both have seen that it is not used.
+	nonce := newNonce()
+	if err := v.d.use(nonce); err != nil {
+		t.Error(err)
+	}
+	if err := v.d.use(nonce); err != errUsed {
+		t.Errorf("the second of two: %v", err)
+	}
 }
 
 // Every single changed character of a link makes it worthless.
