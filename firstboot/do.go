@@ -150,7 +150,7 @@ func (a *agent) writeSite(ctx context.Context, w *world) error {
 	if err := m.reloadNGINX(ctx); err != nil {
 		return fmt.Errorf("having NGINX read its sites: %w", err)
 	}
-	w.state.Site = digest(w.site)
+	w.state.Site, w.state.Allow = digest(w.site), w.allow
 	return m.saveState(w.state)
 }
 

@@ -31,12 +31,13 @@ type world struct {
 	asked     string // domain that the settings ask for; may differ from the settings'
 	addresses []netip.Addr
 
-	doorKey      bool   // the door has its key
-	doorErr      error  // why it would not take a link; nil: it would, or has no key
-	wrong        []file // files that are not as they should be
-	site         []byte // what NGINX should have
-	siteIs       bool   // and its file has it
-	walls        []byte // what the packet filter should have besides the walls
+	doorKey      bool     // the door has its key
+	doorErr      error    // why it would not take a link; nil: it would, or has no key
+	wrong        []file   // files that are not as they should be
+	allow        []string // networks that the dashboard is open to; empty: all
+	site         []byte   // what NGINX should have
+	siteIs       bool     // and its file has it
+	walls        []byte   // what the packet filter should have besides the walls
 	wallsAre     bool
 	resolvers    []byte // what resolved should have; nil: nothing of ours
 	resolversAre bool
@@ -90,7 +91,7 @@ const (
 	templatePath = podDir + "/prose.toml.tmpl"
 	databasePath = "/var/lib/prose-pod-api/database.sqlite"
 	sitePath     = stateDir + "/nginx/prose.conf"
-	wallsPath    = wallsDir + "/federation.nft"
+	wallsPath    = wallsDir + "/00-settings.nft"
 	doorKeyPath  = stateDir + "/door.key"
 )
 
@@ -110,14 +111,6 @@ func files(s settings.Settings, template []byte) ([]file, error) {
 }
 
 func digest(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
-
-// federation opens the port of other servers in the walls.
-func federation(on bool) []byte {
-	if !on {
-		return []byte("# Written by prose-firstboot: no federation.\n")
-	}
-	return []byte("# Written by prose-firstboot: federation.\nadd element inet prose federation { 5269 }\n")
-}
 
 // resolvers names the owner's to systemd-resolved, for every name
 // (resolved.conf(5): "~." sends there what the network's would be asked). Once
@@ -185,11 +178,20 @@ func (a *agent) look(ctx context.Context) (*world, error) {
 			w.wrong = append(w.wrong, f)
 		}
 	}
-	if w.site, err = site.Render(site.Config{Domain: w.settings.Domain, Certificates: m.pairs(w.settings.Domain), Allow: w.settings.Allow.Dashboard}); err != nil {
+	if w.allow = w.settings.Allow.Dashboard; w.held() {
+		w.allow = w.state.Allow // a mistake opens nothing
+	}
+	allow, err := networks(w.allow)
+	if err != nil {
+		return nil, fmt.Errorf("reading the setting allow.dashboard: %w", err)
+	}
+	if w.site, err = site.Render(site.Config{Domain: w.settings.Domain, Certificates: m.pairs(w.settings.Domain), Allow: allow}); err != nil {
 		return nil, err
 	}
 	w.siteIs = m.is(file{sitePath, w.site, 0o600, root})
-	w.walls = federation(w.settings.Federation)
+	if w.walls, err = walls(w.settings); err != nil {
+		return nil, err
+	}
 	w.wallsAre = m.is(file{wallsPath, w.walls, 0o644, root})
 	w.resolvers = resolvers(w.settings.Network.Resolvers, w.state.Resolvers != "")
 	w.resolversAre = m.is(file{resolversPath, w.resolvers, 0o644, root})

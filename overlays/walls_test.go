@@ -16,44 +16,44 @@ func TestWalls(t *testing.T) {
 	}
 	out := mustRun(t, string(script))
 
-	// What changes, stage by stage: before, with walls, and with federation and
-	// port 8448 opened.
-	stages := []string{"before", "walls", "federated"}
+	// What changes, stage by stage: before, with walls, with federation and port
+	// 8448 opened, with SSH for an IPv6 network, and for all of IPv4.
+	stages := []string{"before", "walls", "federated", "listed", "other"}
 	const o, x = "open", "closed"
-	want := map[string][3]string{
-		"outside4:22":   {o, o, o},
-		"outside4:80":   {o, o, o},
-		"outside4:443":  {o, o, o},
-		"outside4:5222": {o, o, o},
-		"outside4:5269": {o, x, o},
-		"outside4:8080": {o, x, x},
-		"outside4:8448": {o, x, o}, // published on another port than the container's
-		"outside4:9000": {o, x, x}, // published, but not for the world
-		"outside6:22":   {o, o, o},
-		"outside6:80":   {o, o, o},
-		"outside6:443":  {o, o, o},
-		"outside6:5222": {o, o, o},
-		"outside6:8080": {o, x, x},
+	want := map[string][5]string{
+		"outside4:22":   {o, o, o, x, o},
+		"outside4:80":   {o, o, o, o, o},
+		"outside4:443":  {o, o, o, o, o},
+		"outside4:5222": {o, o, o, o, o},
+		"outside4:5269": {o, x, o, x, x},
+		"outside4:8080": {o, x, x, x, x},
+		"outside4:8448": {o, x, o, x, x}, // published on another port than the container's
+		"outside4:9000": {o, x, x, x, x}, // published, but not for the world
+		"outside6:22":   {o, o, o, o, x},
+		"outside6:80":   {o, o, o, o, o},
+		"outside6:443":  {o, o, o, o, o},
+		"outside6:5222": {o, o, o, o, o},
+		"outside6:8080": {o, x, x, x, x},
 
-		"outside4:direct":   {o, x, x},
-		"outside4:ping":     {o, o, o},
-		"outside6:ping":     {o, o, o},
-		"machine4:25":       {o, o, o},
-		"container4:25":     {o, o, o},
-		"container6:25":     {o, o, o}, // afterwards because the walls masquerade
-		"machine4:metadata": {o, o, o},
+		"outside4:direct":   {o, x, x, x, x},
+		"outside4:ping":     {o, o, o, o, o},
+		"outside6:ping":     {o, o, o, o, o},
+		"machine4:25":       {o, o, o, o, o},
+		"container4:25":     {o, o, o, o, o},
+		"container6:25":     {o, o, o, o, o}, // afterwards because the walls masquerade
+		"machine4:metadata": {o, o, o, o, o},
 
-		"container4:machine22":  {o, x, x},
-		"container4:machine443": {o, o, o},
+		"container4:machine22":  {o, x, x, x, x},
+		"container4:machine443": {o, o, o, o, o},
 
-		"container:169.254.169.254":    {o, x, x},
-		"container:169.254.42.42":      {o, x, x},
-		"container:168.63.129.16":      {o, x, x},
-		"container:fd00:ec2::254":      {o, x, x},
-		"container:fd00:42::42":        {o, x, x},
-		"container:fd00:a9fe:a9fe::1":  {o, x, x},
-		"container:fd00:c1::a9fe:a9fe": {o, x, x},
-		"container:fd20:ce::254":       {o, x, x},
+		"container:169.254.169.254":    {o, x, x, x, x},
+		"container:169.254.42.42":      {o, x, x, x, x},
+		"container:168.63.129.16":      {o, x, x, x, x},
+		"container:fd00:ec2::254":      {o, x, x, x, x},
+		"container:fd00:42::42":        {o, x, x, x, x},
+		"container:fd00:a9fe:a9fe::1":  {o, x, x, x, x},
+		"container:fd00:c1::a9fe:a9fe": {o, x, x, x, x},
+		"container:fd20:ce::254":       {o, x, x, x, x},
 	}
 	got := map[string]string{}
 	for line := range strings.Lines(out) {
@@ -68,7 +68,7 @@ func TestWalls(t *testing.T) {
 			}
 		}
 	}
-	if len(got) != 3*len(want)+1 || got["docker table"] != "open" {
-		t.Errorf("%d results for %d questions; Docker's table: %q\n%s", len(got), 3*len(want)+1, got["docker table"], out)
+	if len(got) != len(stages)*len(want)+1 || got["docker table"] != "open" {
+		t.Errorf("%d results for %d questions; Docker's table: %q\n%s", len(got), len(stages)*len(want)+1, got["docker table"], out)
 	}
 }

@@ -35,7 +35,7 @@ type Pair struct{ Chain, Key string }
 type Config struct {
 	Domain       string          // A-label, checked
 	Certificates map[string]Pair // by name; each of [Names] has one
-	Allow        []string        // networks and addresses that the dashboard is open to; empty: everybody
+	Allow        []netip.Prefix  // networks that the dashboard is open to; empty: everybody
 }
 
 // Names are the host names of a domain, each with a certificate of its own.
@@ -60,11 +60,7 @@ server {
 	}
 }
 `, strings.Join(names, " "))
-	dash, err := admin(c.Allow)
-	if err != nil {
-		return nil, err
-	}
-	bodies := []string{discovery() + nothing, nothing, discovery() + web(c.Domain), dash}
+	bodies := []string{discovery() + nothing, nothing, discovery() + web(c.Domain), admin(c.Allow)}
 	for i, name := range names {
 		pair, ok := c.Certificates[name]
 		if !ok {
@@ -158,20 +154,10 @@ var guarded = []route{
 var governed = []string{"workspace/name", "workspace/icon", "workspace/accent-color"}
 
 // admin is the dashboard. The machine itself always gets to the door.
-func admin(allow []string) (string, error) {
+func admin(allow []netip.Prefix) string {
 	var b strings.Builder
-	for _, text := range allow {
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			var a netip.Addr
-			if a, err = netip.ParseAddr(text); err == nil {
-				p, err = a.Prefix(a.BitLen())
-			}
-		}
-		if err != nil {
-			return "", fmt.Errorf("rendering sites: %q is no network", text)
-		}
-		fmt.Fprintf(&b, "\tallow %s;\n", p.Masked())
+	for _, p := range allow {
+		fmt.Fprintf(&b, "\tallow %s;\n", p)
 	}
 	if len(allow) > 0 {
 		b.WriteString("\tallow 127.0.0.1;\n\tallow ::1;\n\tdeny all;\n")
@@ -240,7 +226,7 @@ func admin(allow []string) (string, error) {
 		return 503 "This Pod does not answer now, so its dashboard is closed. Try again in a minute.\n";
 	}
 `, doorSocket)
-	return b.String(), nil
+	return b.String()
 }
 
 // HostMeta are the discovery files: where browsers find the XMPP server.

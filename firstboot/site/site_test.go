@@ -40,6 +40,7 @@ type stage struct {
 	t           *testing.T
 	dir         string
 	https, http string
+	from        string // address of who asks; empty: the machine's
 	client      *http.Client
 	nginx       *exec.Cmd
 
@@ -73,7 +74,10 @@ func newStage(t *testing.T, allow ...string) *stage {
 	t.Helper()
 	s := &stage{t: t, http: free(t), https: free(t), dir: t.TempDir()}
 	pair := selfSigned(t, s.dir)
-	c := Config{Domain: domain, Certificates: map[string]Pair{}, Allow: allow}
+	c := Config{Domain: domain, Certificates: map[string]Pair{}}
+	for _, a := range allow {
+		c.Allow = append(c.Allow, netip.MustParsePrefix(a))
+	}
 	for _, name := range Names(domain) {
 		c.Certificates[name] = pair
 	}
@@ -285,7 +289,8 @@ func (s *stage) ask(method, host, target string, header ...string) (int, http.He
 // say sends bytes and returns what came until NGINX hung up.
 func (s *stage) say(name, text string) string {
 	s.t.Helper()
-	conn, err := tls.Dial("tcp", s.https, &tls.Config{InsecureSkipVerify: true, ServerName: name})
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(s.from)}}
+	conn, err := tls.DialWithDialer(dialer, "tcp", s.https, &tls.Config{InsecureSkipVerify: true, ServerName: name})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -429,6 +434,51 @@ func TestSpellings(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// Who may see the dashboard at all. 127.0.0.1 is the machine itself.
+func TestAllow(t *testing.T) {
+	for _, c := range []struct {
+		allow []string
+		from  string
+		want  int
+	}{
+		{nil, "127.0.0.2", 200},
+		{[]string{"192.0.2.0/24", "2001:db8::/32"}, "127.0.0.2", 403},
+		{[]string{"192.0.2.0/24", "127.0.0.2/32"}, "127.0.0.2", 200},
+		{[]string{"192.0.2.0/24", "127.0.0.2/32"}, "127.0.0.3", 403},
+		{[]string{"192.0.2.0/24"}, "127.0.0.1", 200},
+		{[]string{"::/0"}, "127.0.0.2", 403},
+		{[]string{"0.0.0.0/0"}, "127.0.0.2", 200},
+	} {
+		s := newStage(t, c.allow...)
+		s.pod(true, false)
+		s.from = c.from
+		for _, target := range []string{"/", "/api/v1/workspace", "/api/v1/workspace/name", "/claim/x"} {
+			code, _, body := s.ask("GET", "admin.prose."+domain, target)
+			if c.want == 403 && (code != 403 || !strings.Contains(body, "some networks only")) || c.want == 200 && code != 200 && target != "/claim/x" {
+				t.Errorf("%v, from %s: %s: %d %q, want %d", c.allow, c.from, target, code, body, c.want)
+			}
+		}
+		if asked := s.asked(); c.want == 403 && len(asked) > 0 {
+			t.Errorf("%v, from %s: the dashboard was asked for %v", c.allow, c.from, asked)
+		}
+		// Chat is for everybody, and so is the authority's look.
+		if code, _, _ := s.ask("GET", "prose."+domain, "/"); code != 200 {
+			t.Errorf("%v, from %s: the web app: %d", c.allow, c.from, code)
+		}
+		r, _ := http.NewRequest("GET", "http://"+s.http+"/.well-known/acme-challenge/token", nil)
+		r.Host = "admin.prose." + domain
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(c.from)}}
+		client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+		res, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Body.Close(); res.StatusCode != 200 {
+			t.Errorf("%v, from %s: the challenge: %d", c.allow, c.from, res.StatusCode)
 		}
 	}
 }

@@ -112,4 +112,21 @@ echo 'add element inet prose open_tcp { 8448 }' > /etc/nftables.d/prose.d/own.nf
 nft -f /etc/nftables.d/prose.nft
 rm /etc/nftables.d/prose.d/*.nft
 look federated
+# As the agent writes it, with networks that overlap.
+cat > /etc/nftables.d/prose.d/00-settings.nft <<'EOF'
+add element inet prose ssh_listed { 22 }
+add element inet prose ssh4 { 203.0.113.0/24 }
+add element inet prose ssh6 { 2001:db8::/32 }
+add element inet prose ssh6 { 2001:db8::2/128 }
+EOF
+nft -f /etc/nftables.d/prose.nft
+look listed
+cat > /etc/nftables.d/prose.d/00-settings.nft <<'EOF'
+add element inet prose ssh_listed { 22 }
+add element inet prose ssh4 { 198.51.100.2/32 }
+add element inet prose ssh4 { 0.0.0.0/0 }
+EOF
+nft -f /etc/nftables.d/prose.nft
+look other
+rm /etc/nftables.d/prose.d/*.nft
 nft list table ip docker | grep -q masquerade && echo open docker table
