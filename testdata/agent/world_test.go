@@ -66,6 +66,8 @@ type world struct {
 	orders []string // the name of each order that the authority has made
 	srv    []string // lines of a zone: challtestsrv has no services
 	pass   *httputil.ReverseProxy
+
+	onOrder func(name string) // before the agent hears of its order; may be nil
 }
 
 // newWorld starts one. Programs are in the directory tools.
@@ -271,6 +273,9 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			w.mu.Lock()
 			w.orders = append(w.orders, nameIn(body))
 			w.mu.Unlock()
+			if w.onOrder != nil {
+				w.onOrder(nameIn(body))
+			}
 		}
 		return nil
 	}
