@@ -25,12 +25,12 @@ type state struct {
 	ConfigAt time.Time `json:"config_at,omitzero"`
 	// Site, Walls and Resolvers are what NGINX, the packet filter and resolved
 	// have taken: SHA-256.
-	Site  string `json:"site,omitempty"`
-	Walls string `json:"walls,omitempty"`
+	Site      string `json:"site,omitempty"`
+	Walls     string `json:"walls,omitempty"`
+	Resolvers string `json:"resolvers,omitempty"`
 	// Allow are the networks that NGINX has taken for the dashboard, by settings
 	// without a mistake.
-	Allow     []string `json:"allow,omitempty"`
-	Resolvers string   `json:"resolvers,omitempty"`
+	Allow []string `json:"allow,omitempty"`
 	// Ready is when everything answered for the first time.
 	Ready time.Time `json:"ready,omitzero"`
 }
