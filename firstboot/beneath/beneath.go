@@ -129,7 +129,8 @@ func (d *Dir) Is(name string, data []byte, mode fs.FileMode, owner Owner) bool {
 
 // Create makes an empty file with mode and owner where there is nothing, and
 // reports whether it did. A file that is there keeps its content, whatever it
-// is; one that is no regular file is an error.
+// is; one that is no regular file is an error. It gets its name only once it is
+// its owner's: nobody would look at its owner again.
 func (d *Dir) Create(name string, mode fs.FileMode, owner Owner) (created bool, err error) {
 	fail := func(err error) (bool, error) { return false, fmt.Errorf("creating %s: %w", d.join(name), err) }
 	parent, base, err := d.parent(name)
@@ -137,35 +138,33 @@ func (d *Dir) Create(name string, mode fs.FileMode, owner Owner) (created bool, 
 		return fail(err)
 	}
 	defer parent.Close()
-	f, err := create(parent, base)
-	if err == unix.EEXIST {
-		f, err := open(int(parent.Fd()), base, unix.O_PATH, 0, below)
-		if err != nil {
-			return fail(err)
+	err = taken(parent, base)
+	if err == unix.ENOENT {
+		if err = place(parent, base, nil, mode, owner, unix.RENAME_NOREPLACE); err == nil {
+			return true, nil
 		}
-		defer f.Close()
-		if st, err := f.Stat(); err != nil {
-			return fail(err)
-		} else if !st.Mode().IsRegular() {
-			return fail(errors.New("there is something that is no regular file"))
+		if err == unix.EEXIST {
+			err = taken(parent, base)
 		}
-		return false, nil
 	}
 	if err != nil {
 		return fail(err)
 	}
-	err = own(f, mode, owner)
-	if err == nil {
-		err = f.Sync()
-	}
-	f.Close()
-	if err == nil {
-		err = parent.Sync()
-	}
+	return false, nil
+}
+
+// taken is nil when there is a regular file.
+func taken(parent *os.File, base string) error {
+	f, err := open(int(parent.Fd()), base, unix.O_PATH, 0, below)
 	if err != nil {
-		return fail(err)
+		return err
 	}
-	return true, nil
+	defer f.Close()
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("there is something that is no regular file")
+	}
+	return err
 }
 
 // ReadFile reads a regular file of at most limit bytes that belongs to user
@@ -291,6 +290,12 @@ func same(parent *os.File, base string, data []byte, mode fs.FileMode, owner Own
 }
 
 func replace(parent *os.File, base string, data []byte, mode fs.FileMode, owner Owner) error {
+	return place(parent, base, data, mode, owner, 0)
+}
+
+// place writes a file under a hidden name and renames it, with flags of
+// renameat2(2).
+func place(parent *os.File, base string, data []byte, mode fs.FileMode, owner Owner, flags uint) error {
 	if mode&^0o777 != 0 {
 		return fmt.Errorf("mode %v has more than permissions", mode)
 	}
@@ -318,7 +323,7 @@ func replace(parent *os.File, base string, data []byte, mode fs.FileMode, owner 
 		err = f.Sync()
 	}
 	if err == nil {
-		err = unix.Renameat(int(parent.Fd()), temp, int(parent.Fd()), base)
+		err = unix.Renameat2(int(parent.Fd()), temp, int(parent.Fd()), base, flags)
 	}
 	if err != nil {
 		// Of no harm when the name is something else's by now: it is not ours.
