@@ -88,6 +88,8 @@ type box struct {
 	t     testing.TB
 	world *world
 	log   strings.Builder // everything that the agent has said
+	// waiting is since when the saved state of that name waits for DNS
+	waiting time.Time
 }
 
 // newBox starts a machine that has just come up for the first time, but for
@@ -260,7 +262,16 @@ func (b *box) agent(args ...string) run {
 
 func (b *box) call(program string, args ...string) run {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeoutCause(context.Background(), 4*time.Minute, errors.New("four minutes are over"))
+	r, err := b.limited(4*time.Minute, program, args...)
+	if err != nil {
+		b.t.Fatalf("%v\n%s", err, r.out)
+	}
+	return r
+}
+
+// limited calls a program and kills it when it takes longer.
+func (b *box) limited(limit time.Duration, program string, args ...string) (run, error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("%v are over", limit))
 	defer cancel()
 	cmd := b.Command(ctx, append([]string{"sh", "-c", `umask 077; exec "$@"`, "sh", program}, args...)...)
 	var out bytes.Buffer
@@ -271,9 +282,9 @@ func (b *box) call(program string, args ...string) run {
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
-		b.t.Fatalf("waiting for %s %v to end: %v\n%s", program, args, errors.Join(err, context.Cause(ctx)), out.String())
+		return run{out.String(), -1}, fmt.Errorf("waiting for %s %v to end: %w", program, args, errors.Join(err, context.Cause(ctx)))
 	}
-	return run{out.String(), cmd.ProcessState.ExitCode()}
+	return run{out.String(), cmd.ProcessState.ExitCode()}, nil
 }
 
 // status is what the agent tells people, and the exit code of that.

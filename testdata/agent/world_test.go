@@ -65,6 +65,7 @@ type world struct {
 	mu     sync.Mutex
 	orders []string // the name of each order that the authority has made
 	srv    []string // lines of a zone: challtestsrv has no services
+	later  int      // requests after the last of them
 	pass   *httputil.ReverseProxy
 
 	onOrder func(name string) // before the agent hears of its order; may be nil
@@ -121,7 +122,7 @@ func newWorld(t testing.TB, tools string) *world {
 	}
 	w.listening("the name server", dnsManagement)
 	w.nameServer()
-	w.start(dir, "pebble", []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"}, "-config", file("pebble.json", config), "-dnsserver", outside+":53")
+	w.start(dir, "pebble", []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=0"}, "-config", file("pebble.json", config), "-dnsserver", outside+":53")
 	w.listening("the authority", pebbleAddress)
 
 	own := x509.NewCertPool()
@@ -268,14 +269,22 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	pass := *w.pass
+	if r.Method == http.MethodPost {
+		w.mu.Lock()
+		w.later++
+		w.mu.Unlock()
+	}
 	pass.ModifyResponse = func(res *http.Response) error {
-		if r.URL.Path == "/order-plz" && res.StatusCode == http.StatusCreated { // Pebble's path of newOrder
+		switch { // Pebble's paths
+		case r.URL.Path == "/order-plz" && res.StatusCode == http.StatusCreated:
 			w.mu.Lock()
-			w.orders = append(w.orders, nameIn(body))
+			w.orders, w.later = append(w.orders, nameIn(body)), 0
 			w.mu.Unlock()
 			if w.onOrder != nil {
 				w.onOrder(nameIn(body))
 			}
+		case strings.HasPrefix(r.URL.Path, "/finalize-order/") && res.Header.Get("Retry-After") == "":
+			res.Header.Set("Retry-After", "0") // it signs within milliseconds, and cannot be configured to say so
 		}
 		return nil
 	}
@@ -305,6 +314,14 @@ func (w *world) ordered() (of map[string]int, all int) {
 		of[n]++
 	}
 	return of, len(w.orders)
+}
+
+// since is how many requests there were after the last order, besides those for
+// nonces.
+func (w *world) since() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.later
 }
 
 // records replaces the addresses of names; none removes them.
