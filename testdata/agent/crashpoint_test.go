@@ -37,9 +37,8 @@ func (b *box) reference(t testing.TB, j *journey) ([]string, map[string]string) 
 }
 
 // crash kills the agent at call n of a journey, has it go on, and says which
-// call that was, how many orders the machine could not know of, and what is
-// wrong in the end.
-func (b *box) crash(t testing.TB, j *journey, n int, shape map[string]string) (hit string, gaps int, err error) {
+// call that was and what is wrong in the end.
+func (b *box) crash(t testing.TB, j *journey, n int, shape map[string]string) (hit string, err error) {
 	t.Helper()
 	b.begin(t, j)
 	live := b.signed()
@@ -49,7 +48,7 @@ func (b *box) crash(t testing.TB, j *journey, n int, shape map[string]string) (h
 	text, _ := os.ReadFile(b.path("root/hit"))
 	hit = strings.TrimSpace(string(text))
 	if hit != "" && r.code != 137 {
-		return hit, 0, fmt.Errorf("it was not killed: exit code %d", r.code)
+		return hit, fmt.Errorf("it was not killed: exit code %d", r.code)
 	}
 
 	var errs []error
@@ -62,11 +61,8 @@ func (b *box) crash(t testing.TB, j *journey, n int, shape map[string]string) (h
 		}
 	}
 	then, _ := b.world.ordered()
-	unknown := map[string]int{}
 	for name, r := range b.records(j) {
 		if then[name] > before[name] && r.Order == nil && r.Issued == issued[name].Issued {
-			unknown[name]++
-			gaps++
 			// An order that the agent has gone on with must be on the disk.
 			if n := b.world.since(); n > 0 {
 				errs = append(errs, fmt.Errorf("the order for %s is not kept, %d requests after it", name, n))
@@ -80,13 +76,13 @@ func (b *box) crash(t testing.TB, j *journey, n int, shape map[string]string) (h
 		r, err := b.limited(2*time.Minute, "prose-firstboot", "run")
 		said += r.out
 		if err != nil {
-			return hit, gaps, errors.Join(append(errs, fmt.Errorf("it does not come to an end: %w\n%s", err, said))...)
+			return hit, errors.Join(append(errs, fmt.Errorf("it does not come to an end: %w\n%s", err, said))...)
 		}
 		if _, code := b.status(t); r.code == 0 && code == j.end {
 			break
 		}
 		if time.Since(begin) > time.Minute {
-			return hit, gaps, errors.Join(append(errs, fmt.Errorf("it does not come to an end:\n%s", said))...)
+			return hit, errors.Join(append(errs, fmt.Errorf("it does not come to an end:\n%s", said))...)
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
@@ -94,7 +90,7 @@ func (b *box) crash(t testing.TB, j *journey, n int, shape map[string]string) (h
 	for _, name := range names {
 		most := 0
 		if slices.Contains(j.made, name) {
-			most = 1 + unknown[name]
+			most = 1
 		}
 		if got := after[name] - before[name]; got > most {
 			errs = append(errs, fmt.Errorf("%d orders for %s, at most %d:\n%s", got, name, most, said))
@@ -113,7 +109,7 @@ func (b *box) crash(t testing.TB, j *journey, n int, shape map[string]string) (h
 			errs = append(errs, fmt.Errorf("STARTTLS: %w", err))
 		}
 	}
-	return hit, gaps, errors.Join(errs...)
+	return hit, errors.Join(errs...)
 }
 
 // A record is what the agent remembers of a name and its orders.
