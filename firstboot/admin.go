@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,7 +41,10 @@ const longestName = 48
 // what only the claim may do through NGINX. A workspace that has begun stays as it
 // is.
 func (m *machine) nameWorkspace(ctx context.Context, name string) error {
-	code, _, err := m.tellPod(ctx, http.MethodHead, "/v1/workspace", nil)
+	code, said, err := m.tellPod(ctx, http.MethodHead, "/v1/workspace", nil)
+	if err == nil && code >= http.StatusInternalServerError {
+		err = errors.New(said)
+	}
 	if err != nil {
 		return fmt.Errorf("looking whether the workspace has a name: %w", err)
 	}
@@ -50,9 +54,9 @@ func (m *machine) nameWorkspace(ctx context.Context, name string) error {
 	if r := []rune(name); len(r) > longestName {
 		name = string(r[:longestName])
 	}
-	code, said, err := m.tellPod(ctx, http.MethodPut, "/v1/workspace", map[string]string{"name": name})
+	code, said, err = m.tellPod(ctx, http.MethodPut, "/v1/workspace", map[string]string{"name": name})
 	if err == nil && code != http.StatusCreated && code != http.StatusConflict {
-		err = fmt.Errorf("%s", said)
+		err = errors.New(said)
 	}
 	if err != nil {
 		return fmt.Errorf("naming the workspace: %w", err)

@@ -91,6 +91,15 @@ func settingsItem(w *world) status.Item {
 	for _, c := range w.report.Conflicts {
 		it.Points = append(it.Points, c.String()+".")
 	}
+	// Who is shut out by these wonders why.
+	for _, a := range []struct {
+		what     string
+		networks []string
+	}{{"SSH", w.settings.Allow.SSH}, {"The dashboard", w.settings.Allow.Dashboard}} {
+		if len(a.networks) > 0 {
+			it.Points = append(it.Points, a.what+" is open to these networks only: "+strings.Join(a.networks, ", ")+".")
+		}
+	}
 	return it
 }
 

@@ -3,6 +3,7 @@ package firstboot
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -169,6 +170,19 @@ func TestNext(t *testing.T) {
 		if s.do == idle && (!s.until.After(w.now) || s.until.Sub(w.now) > longest) {
 			t.Errorf("%s: idle until %v", c.name, s.until)
 		}
+	}
+}
+
+func TestListedNetworksAreSaid(t *testing.T) {
+	w := settled()
+	if it := settingsItem(w); len(it.Points) > 0 {
+		t.Errorf("%v", it.Points)
+	}
+	w.settings.Allow.SSH = []string{"192.0.2.0/24", "2001:db8::/32"}
+	w.settings.Allow.Dashboard = []string{"192.0.2.7"}
+	want := []string{"SSH is open to these networks only: 192.0.2.0/24, 2001:db8::/32.", "The dashboard is open to these networks only: 192.0.2.7."}
+	if it := settingsItem(w); !slices.Equal(it.Points, want) || it.Progress != status.Done {
+		t.Errorf("%+v", it)
 	}
 }
 
