@@ -24,6 +24,11 @@ const (
 	CommandLineFile  = "/proc/cmdline"
 )
 
+// DirectDir is where the agent leaves what it has read itself, on a machine
+// without cloud-init: instance-data.json in cloud-init's form, and cloud-configs
+// as *.txt.
+const DirectDir = "/run/prose-firstboot/datasource"
+
 // The merged cloud-configs of the current instance, one per origin, as YAML:
 // what a cloud-init older than 23.3 leaves, and what outlasts a reboot without
 // cloud-init. The first that sets a key wins.
@@ -46,6 +51,9 @@ type Instance struct {
 	Combined Document
 	// Configs are the YAML cloud-configs to look at when Combined is empty.
 	Configs []Document
+	// ID is the platform's name for this machine, or empty. Some platforms give a
+	// new one to a machine that moved, and copies may have the same.
+	ID string
 	// MetaDomain is "prose-domain" of the platform's metadata, or empty.
 	MetaDomain string
 	// PublicAddresses are this machine's in the world, as the platform's metadata
@@ -78,16 +86,44 @@ func ReadInstance(root string) (Instance, error) {
 			}
 		}
 	}
-	if text := read(InstanceDataFile); len(text) > 0 {
+	instanceData := InstanceDataFile
+	// What the agent has read itself counts where cloud-init has nothing to say.
+	if names := direct(root); len(names) > 0 {
+		instanceData = filepath.Join(DirectDir, "instance-data.json")
+		in.Combined = Document{}
+		for _, name := range names {
+			path := filepath.Join(DirectDir, name)
+			if text := read(path); len(text) > 0 && filepath.Ext(name) == ".txt" {
+				in.Configs = append(in.Configs, Document{path, text})
+			}
+		}
+	}
+	if text := read(instanceData); len(text) > 0 {
 		domain, err := MetaDomain(text)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("reading %s: %w", InstanceDataFile, err))
+			errs = append(errs, fmt.Errorf("reading %s: %w", instanceData, err))
 		}
 		in.MetaDomain = domain
 		in.PublicAddresses = PublicAddresses(text)
+		in.ID = InstanceID(text)
 	}
 	in.CommandLineDomain, _ = KernelParameter(string(read(CommandLineFile)), "prose.domain")
 	return in, errors.Join(errs...)
+}
+
+// direct are the files that the agent has left, in order.
+func direct(root string) []string {
+	entries, err := os.ReadDir(filepath.Join(root, DirectDir))
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	return names
 }
 
 // currentInstance is the directory behind /var/lib/cloud/instance. cloud-init
@@ -164,6 +200,27 @@ func MetaDomain(instanceData []byte) (string, error) {
 		return domain, nil
 	}
 	return "", nil
+}
+
+// InstanceID is the platform's name for this machine in cloud-init's
+// instance-data.json, or empty.
+func InstanceID(instanceData []byte) string {
+	var data struct {
+		V1 struct {
+			ID any `json:"instance_id"`
+		} `json:"v1"`
+	}
+	if json.Unmarshal(instanceData, &data) != nil {
+		return ""
+	}
+	// Some platforms number their machines.
+	switch id := data.V1.ID.(type) {
+	case string:
+		return id
+	case float64:
+		return fmt.Sprintf("%.0f", id)
+	}
+	return ""
 }
 
 // publicKey is what platforms call a public address: EC2, Hetzner and NoCloud
