@@ -42,6 +42,8 @@ func TestNext(t *testing.T) {
 		{name: "empty", want: Interim},
 		{name: "clock before", st: State{Live: pair(false, -time.Hour)}, want: Interim},
 		{name: "clock after", st: State{Live: pair(false, 91*day)}, want: Interim},
+		{name: "signed, clock before", st: State{Live: pair(true, -365*day)}, want: CheckDNS},
+		{name: "signed, clock after", st: State{Live: pair(true, 73*365*day)}, want: CheckDNS},
 		{name: "expired, newer in the archive", st: State{Live: pair(true, 91*day), Archive: pair(true, day)}, want: Restore},
 		{name: "interim, signed in the archive", st: State{Live: pair(false, day), Archive: pair(true, day)}, want: Restore},
 		{name: "interim", st: State{Live: pair(false, day)}, want: CheckDNS},
