@@ -112,7 +112,7 @@ func (d *Dir) WriteFile(name string, data []byte, mode fs.FileMode, owner Owner)
 		return false, nil
 	}
 	if err := replace(parent, base, data, mode, owner); err != nil {
-		return false, fmt.Errorf("writing %s: %w", d.join(name), err)
+		return false, fmt.Errorf("writing %s: %w", d.join(name), Short(err, parent, len(data)))
 	}
 	return true, nil
 }
@@ -232,6 +232,16 @@ func (d *Dir) Remove(name string) error {
 		return fmt.Errorf("removing %s: %w", d.join(name), err)
 	}
 	return nil
+}
+
+// Short is err, and of a full disk says how much was to be written into dir and
+// how much there is room for, in bytes.
+func Short(err error, dir *os.File, need int) error {
+	var st unix.Statfs_t
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) || unix.Fstatfs(int(dir.Fd()), &st) != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %d bytes are needed, and %d are free", err, need, st.Bavail*uint64(st.Bsize))
 }
 
 const below = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
