@@ -281,6 +281,11 @@ func (c *Client) CreateVolume(ctx context.Context, v Volume) error {
 	return c.call(ctx, slow, http.MethodPost, "/volumes/create", nil, v, nil)
 }
 
+// RemoveVolume removes a volume and what is in it.
+func (c *Client) RemoveVolume(ctx context.Context, name string) error {
+	return c.call(ctx, slow, http.MethodDelete, "/volumes/"+url.PathEscape(name), nil, nil, nil)
+}
+
 // Config is a container to create.
 type Config struct {
 	Image            string

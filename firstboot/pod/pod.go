@@ -100,6 +100,9 @@ type Pod struct {
 	Prosody string
 	// Log, if not nil, is told each step.
 	Log func(Step)
+	// Trouble, if not nil, is told each time that the engine cannot be looked at,
+	// and nil when it can again. Up goes on meanwhile.
+	Trouble func(error)
 }
 
 var direct = &http.Client{
@@ -335,6 +338,9 @@ func (p *Pod) Up(ctx context.Context) (State, error) {
 	pause := time.Second
 	for {
 		now, err := p.Observe(ctx)
+		if p.Trouble != nil && ctx.Err() == nil {
+			p.Trouble(err)
+		}
 		rest := time.Duration(0)
 		if err == nil {
 			state = now
