@@ -79,7 +79,7 @@ func newMachine(t *testing.T) (*machine, *api) {
 	return m, p
 }
 
-func newAgent(m *machine) *agent {
+func supervised(m *machine) *agent {
 	a := &agent{machine: m}
 	a.pod = newSupervisor(context.Background(), m, func(string, ...any) {})
 	return a
@@ -89,7 +89,7 @@ func TestCreateAdmin(t *testing.T) {
 	w := settled()
 	w.settings.Admin.Username, w.settings.Admin.Nickname = "alice", "Alice"
 	m, p := newMachine(t)
-	a := newAgent(m)
+	a := supervised(m)
 	if err := a.createAdmin(t.Context(), w); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestFirstAccountFromTwoSides(t *testing.T) {
 		w := settled()
 		w.settings.Admin.Username = "alice"
 		m, p := newMachine(t)
-		a := newAgent(m)
+		a := supervised(m)
 		var all sync.WaitGroup
 		for range 5 {
 			all.Go(func() {

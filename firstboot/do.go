@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prose-im/prose-image/firstboot/beneath"
+	"github.com/prose-im/prose-image/firstboot/certificate"
 	"github.com/prose-im/prose-image/firstboot/door"
 )
 
@@ -20,6 +21,17 @@ func (a *agent) do(ctx context.Context, w *world, s step) error {
 	switch s.do {
 	case remember:
 		w.state.Domain = w.settings.Domain
+		w.state.identity = w.is
+		return m.saveState(w.state)
+	case adopt:
+		w.state.identity = w.state.known(w.is)
+		return m.saveState(w.state)
+	case becomeItself:
+		return a.becomeItself(ctx, w)
+	case erase:
+		return a.erase(ctx, w)
+	case takeOver:
+		w.state.Copied = time.Time{}
 		return m.saveState(w.state)
 	case makeDoorKey:
 		_, err := m.write(doorKeyPath, door.NewKey(), 0o600, root)
@@ -29,6 +41,9 @@ func (a *agent) do(ctx context.Context, w *world, s step) error {
 	case writeFile:
 		return a.writeFile(w, s.file)
 	case keep:
+		if s.cert.Action == certificate.CheckDNS {
+			a.checked[s.cert.Host] = true
+		}
 		return w.keeper.Do(ctx, s.cert)
 	case startPod:
 		return a.pod.start(w.settings.Analytics)

@@ -13,6 +13,8 @@ import (
 // The titles of the items, as people read them.
 var titles = map[string]string{
 	itemSettings:     "Settings",
+	itemCopy:         "Copy",
+	itemClock:        "Clock",
 	itemSetup:        "Files",
 	itemNGINX:        "Web server",
 	itemWalls:        "Packet filter",
@@ -31,8 +33,19 @@ func item(key string, p status.Progress, what string) status.Item {
 // wrong in this run, by item.
 func items(w *world, s step, errs map[string]string, records []status.Record) []status.Item {
 	list := []status.Item{settingsItem(w)}
+	if w.clock.early() {
+		list = append(list, clockItem(w))
+	}
 	if w.state.Domain == "" {
+		if e := errs[itemSettings]; e != "" {
+			it := item(itemSetup, status.Failed, "The machine cannot be set up.")
+			it.Why = sentence(e)
+			list = append(list, it)
+		}
 		return list
+	}
+	if w.copied() || !w.state.Copied.IsZero() {
+		list = append(list, copyItem(w, errs))
 	}
 	list = append(list, nginxItem(w, errs), podItem(w, errs), dnsItem(w, records))
 	apex, ok := apexItem(w)
@@ -61,6 +74,8 @@ func sentence(s string) string {
 
 func settingsItem(w *world) status.Item {
 	switch {
+	case w.state.Reset:
+		return item(itemSettings, status.Doing, "The machine goes back to its beginning, and forgets "+w.state.Domain+".")
 	case len(w.report.Problems) > 0:
 		it := item(itemSettings, status.Owner, fmt.Sprintf("The settings have %s. None of them is used until all are right.", count(len(w.report.Problems), "mistake")))
 		if w.state.Domain != "" {
@@ -79,7 +94,8 @@ func settingsItem(w *world) status.Item {
 	case w.conflict():
 		it := item(itemSettings, status.Warning, fmt.Sprintf("The settings name %s, but this machine was set up for %s.", w.asked, w.settings.Domain))
 		it.Why = "The domain of a machine cannot change, because everybody's address ends in it. The machine stays with " + w.settings.Domain + "."
-		it.Do = fmt.Sprintf("Name %s in the settings again. For %s, start another machine.", w.settings.Domain, w.asked)
+		it.Do = fmt.Sprintf("Name %s in the settings again. For %s start another machine, or let this one forget everything and begin anew:", w.settings.Domain, w.asked)
+		it.Type = []string{"sudo prose-firstboot reset"}
 		return it
 	case !w.configured():
 		return status.Unconfigured().Items[0]
@@ -103,6 +119,39 @@ func settingsItem(w *world) status.Item {
 	return it
 }
 
+// copyItem is of a machine whose disk was another's.
+func copyItem(w *world, errs map[string]string) status.Item {
+	d := w.settings.Domain
+	if w.copied() {
+		it := item(itemCopy, status.Doing, "The disk of this machine is a copy of another's that was set up for "+d+". It becomes a machine of its own.")
+		if e := errs[itemCopy]; e != "" {
+			it.Progress, it.Why = status.Failed, sentence(e)
+		}
+		return it
+	}
+	it := item(itemCopy, status.Owner, "The disk of this machine is a copy of another's that was set up for "+d+". Until DNS leads here it orders no certificates.")
+	if away := w.reach.away(d); len(away) > 0 {
+		it.Why = "DNS leads " + d + " to " + strings.Join(away, " and ") + "."
+	}
+	it.Do = "If it shall take over, change the DNS records below and switch the other one off. If not, let it forget everything and begin anew:"
+	it.Type = []string{"sudo prose-firstboot reset"}
+	it.Again = w.now.Add(lookSoon).UTC().Truncate(time.Second)
+	return it
+}
+
+// clockItem is of a machine whose clock is before its own making.
+func clockItem(w *world) status.Item {
+	it := item(itemClock, status.Doing, fmt.Sprintf("The clock says %s, and this machine's software is from %s.", day(w.now), day(w.clock.made)))
+	it.Why = "It waits for the time from the network. Until then no certificates are ordered."
+	if !w.clock.holds() {
+		it.Progress, it.Why = status.Warning, "No time came from the network. The machine goes on as well as it can; certificates need the right time."
+		it.Do, it.Type = "See who gives the time, or set it:", []string{"timedatectl", "sudo timedatectl set-time \"YYYY-MM-DD hh:mm:ss\""}
+	}
+	return it
+}
+
+func day(t time.Time) string { return t.UTC().Format("2 January 2006") }
+
 func nginxItem(w *world, errs map[string]string) status.Item {
 	if e := errs[itemNGINX]; e != "" {
 		it := item(itemNGINX, status.Failed, "NGINX does not serve the sites of "+w.settings.Domain+".")
@@ -122,6 +171,9 @@ func nginxItem(w *world, errs map[string]string) status.Item {
 	return item(itemNGINX, status.Done, "NGINX answers on ports 80 and 443.")
 }
 
+// engineLimit is how long the engine may take to answer before that is a failure.
+const engineLimit = 2 * time.Minute
+
 func podItem(w *world, errs map[string]string) status.Item {
 	switch {
 	case w.off:
@@ -133,6 +185,14 @@ func podItem(w *world, errs map[string]string) status.Item {
 		if w.pod.complaints > 0 {
 			it.Points = []string{fmt.Sprintf("The ends of their logs have %s with the word \"error\".", count(w.pod.complaints, "line"))}
 		}
+		return it
+	case w.pod.trouble != "" && w.pod.err == nil:
+		// An engine starts slowly on a small machine.
+		it := item(itemPod, status.Doing, "Docker does not answer. The Pod starts when it does.")
+		if time.Since(w.pod.since) > engineLimit {
+			it.Progress = status.Failed
+		}
+		it.Why, it.Do, it.Type = sentence(w.pod.trouble), "See what it says:", []string{"systemctl status docker", "sudo journalctl -u docker -n 20"}
 		return it
 	case w.pod.err != nil || errs[itemPod] != "":
 		it := item(itemPod, status.Failed, "The Pod does not answer.")

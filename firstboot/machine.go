@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prose-im/prose-image/cloudinit"
 	"github.com/prose-im/prose-image/firstboot/beneath"
 	"github.com/prose-im/prose-image/firstboot/certificate"
 	"github.com/prose-im/prose-image/firstboot/command"
@@ -34,6 +35,7 @@ const (
 	resolversPath = "/etc/systemd/resolved.conf.d/prose-firstboot.conf"
 	switchedOn    = "/run/prose" // there while prose.service is active
 	liveDir       = "/etc/letsencrypt/live"
+	project       = "prose" // of the Pod's containers, as compose.yaml names it
 )
 
 var (
@@ -43,16 +45,21 @@ var (
 
 // A machine is what the agent looks at and works on.
 type machine struct {
-	at     string // what paths begin with; empty on a real machine
-	clock  func() time.Time
-	engine *engine.Client
-	paths  certificate.Paths
-	ports  certificate.Ports
+	at    string // what paths begin with; empty on a real machine
+	clock func() time.Time
+	// sinceBoot is a clock that nobody sets.
+	sinceBoot func() time.Duration
+	engine    *engine.Client
+	paths     certificate.Paths
+	ports     certificate.Ports
 	// dashboard is where the Pod's own routes are asked, past NGINX.
 	dashboard string
 	// preflight's ports, where 80 and 443 are not free
 	http, https uint16
 	allow       []netip.Prefix
+
+	// web asks the platform's metadata service.
+	web func(context.Context) *cloudinit.Web
 
 	testNGINX      func(ctx context.Context, config string) error
 	reloadNGINX    func(context.Context) error
@@ -65,10 +72,12 @@ type machine struct {
 func thisMachine() *machine {
 	return &machine{
 		clock:     time.Now,
+		sinceBoot: sinceBoot,
 		engine:    engine.New(engine.Socket),
 		paths:     certificate.StandardPaths,
 		ports:     certificate.StandardPorts,
 		dashboard: "http://127.0.0.1:8081",
+		web:       cloudinit.NewWeb,
 		testNGINX: func(ctx context.Context, config string) error {
 			return command.Run(ctx, "nginx", "-t", "-q", "-c", config)
 		},

@@ -25,6 +25,8 @@ type action string
 const (
 	idle           action = "idle"
 	remember       action = "remember the domain"
+	adopt          action = "remember which machine this is"
+	takeOver       action = "take over from the original"
 	makeDoorKey    action = "make the door's key"
 	mendDoor       action = "mend the door"
 	writeFile      action = "write a file"
@@ -38,11 +40,16 @@ const (
 	closeDoor      action = "close the dashboard"
 	applyConfig    action = "have the Pod read its configuration"
 	beginAgain     action = "have the Pod begin again"
+
+	becomeItself action = "become a machine of its own"
+	erase        action = "go back to the beginning"
 )
 
 // The items of the status.
 const (
 	itemSettings     = "settings"
+	itemCopy         = "copy"
+	itemClock        = "clock"
 	itemSetup        = "setup"
 	itemCertificates = "certificates"
 	itemDNS          = "dns"
@@ -63,13 +70,27 @@ func next(w *world, failed map[action]bool) step {
 	}
 	// With wrong settings, what runs is kept running and nothing else is done.
 	if w.state.Domain == "" {
-		if w.held() {
+		if w.held() || failed[remember] {
 			return step{do: idle, until: w.now.Add(longest)}
 		}
 		return step{key: itemSettings, what: "setting up for " + w.settings.Domain, do: remember}
 	}
 	can := func(a action) bool { return !failed[a] }
 
+	if w.state.Reset {
+		if can(erase) {
+			return step{key: itemSettings, what: "going back to the beginning", do: erase}
+		}
+		return step{do: idle, until: w.now.Add(longest)}
+	}
+	switch {
+	case w.copied() && can(becomeItself):
+		return step{key: itemCopy, what: "becoming a machine of its own: the disk was another's", do: becomeItself}
+	case w.unknown() && can(adopt):
+		return step{key: itemSetup, what: "remembering which machine this is", do: adopt}
+	case !w.state.Copied.IsZero() && w.reach.leadsHere(w.state.Domain) && can(takeOver):
+		return step{key: itemCopy, what: "taking over from the original: DNS leads here", do: takeOver}
+	}
 	if !w.held() {
 		switch {
 		case !w.doorKey && can(makeDoorKey):
@@ -95,7 +116,8 @@ func next(w *world, failed map[action]bool) step {
 		}
 	}
 	// What was set up before goes on with wrong settings too.
-	ready := w.held() || len(w.wrong) == 0
+	// So does what runs when the disk is full.
+	ready := w.held() || len(w.wrong) == 0 || !can(writeFile) && !w.state.Ready.IsZero()
 	switch {
 	case !w.off && !w.pod.busy && !w.pod.ready && w.pod.err == nil && ready && can(startPod):
 		return step{key: itemPod, what: "looking after the Pod", do: startPod}
@@ -122,7 +144,10 @@ func next(w *world, failed map[action]bool) step {
 			return step{key: itemAccount, what: "creating the first account", do: firstAdmin}
 		}
 	}
-	if cert.Action != certificate.Idle && can(keep) {
+	// Where nobody answers, looking at all names takes longer than a look holds.
+	// The next run goes on: it looks after the Pod first.
+	again := cert.Action == certificate.CheckDNS && w.checked[cert.Host] && !w.pod.busy
+	if cert.Action != certificate.Idle && !again && can(keep) && !(asks(cert.Action) && (w.copied() || w.clock.holds())) {
 		return step{key: itemCertificates, what: words(cert), do: keep, cert: cert}
 	}
 	until := w.now.Add(longest)
@@ -130,6 +155,12 @@ func next(w *world, failed map[action]bool) step {
 		until = cert.Until
 	}
 	return step{do: idle, until: until}
+}
+
+// asks says whether a step asks an authority, which it must not do with somebody
+// else's account or by a wrong clock.
+func asks(a certificate.Action) bool {
+	return a == certificate.CheckDNS || a == certificate.GetOne || a == certificate.AskRenewal
 }
 
 // longest is how long a look holds.

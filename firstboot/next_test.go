@@ -101,7 +101,10 @@ func TestNext(t *testing.T) {
 		{"other resolvers, not taken", func(w *world) { w.resolvers, w.resolversAre = []byte("DNS"), true }, nil, "name the resolvers"},
 		{"other resolvers, not to be had", func(w *world) { w.resolvers = []byte("DNS") }, []action{writeResolvers}, "idle"},
 		{"a wrong file", func(w *world) { w.wrong = []file{{path: "/x"}}; w.pod = podSeen{} }, nil, "write a file"},
-		{"a file that cannot be written", func(w *world) { w.wrong = []file{{path: "/x"}}; w.pod = podSeen{} }, []action{writeFile}, "idle"},
+		{"a file that cannot be written", func(w *world) {
+			w.wrong, w.pod, w.state.Ready = []file{{path: "/x"}}, podSeen{}, time.Time{}
+		}, []action{writeFile}, "idle"},
+		{"a file that cannot be written, later", func(w *world) { w.wrong = []file{{path: "/x"}}; w.pod = podSeen{} }, []action{writeFile}, "bring the Pod up"},
 		{"wrong settings: the Pod is looked after", func(w *world) {
 			w.wrong, w.pod = []file{{path: "/x"}}, podSeen{}
 			w.report.Problems = make([]settings.Problem, 1)

@@ -27,7 +27,15 @@ type agent struct {
 	tell    *teller
 	failed  map[action]bool   // in this run
 	tried   map[string]bool   // certificates' steps that failed once
+	checked map[string]bool   // names that were looked at
 	errs    map[string]string // by item: what went wrong last
+}
+
+func newAgent(ctx context.Context, m *machine, out io.Writer) *agent {
+	a := &agent{machine: m, out: out, failed: map[action]bool{}, tried: map[string]bool{}, checked: map[string]bool{}, errs: map[string]string{}}
+	a.pod = newSupervisor(ctx, m, a.logf)
+	a.tell = &teller{machine: m, logf: a.logf}
+	return a
 }
 
 func (a *agent) logf(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }
@@ -42,9 +50,7 @@ func run(ctx context.Context, m *machine, out io.Writer) error {
 	defer unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, runLimit, fmt.Errorf("a run takes at most %v", runLimit))
 	defer cancel()
-	a := &agent{machine: m, out: out, failed: map[action]bool{}, tried: map[string]bool{}, errs: map[string]string{}}
-	a.pod = newSupervisor(ctx, m, a.logf)
-	a.tell = &teller{machine: m, logf: a.logf}
+	a := newAgent(ctx, m, out)
 	defer a.pod.wg.Wait()
 	for {
 		w, err := a.look(ctx)

@@ -17,6 +17,13 @@ type state struct {
 	Schema int `json:"schema"` // 1
 	// Domain is what the machine was set up for. It never changes.
 	Domain string `json:"domain,omitempty"`
+	// identity is the machine that did all this.
+	identity
+	// Copied is since when the machine knows that its disk was another's, until
+	// it is seen to be the one that DNS leads to.
+	Copied time.Time `json:"copied,omitzero"`
+	// Reset says that the machine is on its way back to its beginning.
+	Reset bool `json:"reset,omitempty"`
 	// Account says that the Pod was seen with an account: its dashboard is open.
 	Account bool `json:"account,omitempty"`
 	// Config is the prose.toml that was written last, and when: a Pod that

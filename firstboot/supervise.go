@@ -20,9 +20,11 @@ const upLimit = 12 * time.Minute
 // podSeen is what is known of the Pod.
 type podSeen struct {
 	busy, ready bool
-	waiting     bool   // for containers that run
-	doing       string // what is done or waited for now; empty: nothing so far
-	err         error  // why it was not brought up
+	waiting     bool      // for containers that run
+	doing       string    // what is done or waited for now; empty: nothing so far
+	trouble     string    // why the engine cannot be looked at, while it is brought up
+	since       time.Time // when that began
+	err         error     // why it was not brought up
 	versions    pod.Versions
 	started     time.Time // of the API: what it has read is as old as that
 	account     *bool     // whether an account exists; nil: not known
@@ -79,6 +81,23 @@ func (s *supervisor) start(analytics bool) error {
 			s.logf("pod: %s", text)
 		}
 		s.set(func(n *podSeen) { n.doing, n.waiting = text, step.Verb == pod.Wait })
+	}
+	p.Trouble = func(err error) {
+		s.mu.Lock()
+		had := s.now.trouble
+		s.mu.Unlock()
+		switch {
+		case err == nil && had == "":
+		case err == nil:
+			s.logf("pod: the engine answers")
+			s.set(func(n *podSeen) { n.trouble, n.doing = "", "looking at the containers" })
+		case had == "":
+			s.logf("pod: the engine does not answer: %v", err)
+			s.set(func(n *podSeen) {
+				n.trouble, n.since = err.Error(), time.Now()
+				n.doing = "waiting for the engine"
+			})
+		}
 	}
 	s.pod = p
 	s.set(func(n *podSeen) { n.busy, n.err = true, nil })

@@ -80,7 +80,7 @@ func (t *teller) look(ctx context.Context, w *world) []status.Record {
 	}
 	judge := func() []status.Record {
 		wanted := wantedRecords(w.state.Domain, w.settings.Federation, w.addresses, apexOf(w, t.answers))
-		return judgeRecords(wanted, t.answers, w.addresses, w.certs, w.now)
+		return judgeRecords(wanted, t.answers, w.addresses, w.reach.over(w.certs), w.now)
 	}
 	records := judge()
 	// Where the domain leads is looked up also when no record is wanted for it.

@@ -30,6 +30,9 @@ type world struct {
 	report    settings.Report
 	asked     string // domain that the settings ask for; may differ from the settings'
 	addresses []netip.Addr
+	is        identity // of the machine that looks
+	clock     clock
+	reach     reach
 
 	doorKey      bool     // the door has its key
 	doorErr      error    // why it would not take a link; nil: it would, or has no key
@@ -44,6 +47,7 @@ type world struct {
 	off          bool // the owner has switched the Pod off
 	certs        certificate.Observed
 	keeper       *certificate.Keeper
+	checked      map[string]bool // names that an authority's way was looked at for in this run
 	pod          podSeen
 }
 
@@ -151,6 +155,11 @@ func (a *agent) look(ctx context.Context) (*world, error) {
 	if !w.settings.Network.IPv6 {
 		w.addresses = slices.DeleteFunc(w.addresses, netip.Addr.Is6)
 	}
+	w.is = identity{m.machineID(), instance.ID}
+	w.clock = m.lookAtClock(w.now)
+	if w.state.Copied.After(w.now) {
+		w.state.Copied = w.now
+	}
 	if _, err := os.Stat(m.path(switchedOn)); err != nil {
 		w.off = true
 	}
@@ -208,7 +217,11 @@ func (a *agent) look(ctx context.Context) (*world, error) {
 	if w.certs, err = w.keeper.Observe(ctx); err != nil {
 		return nil, err
 	}
+	w.checked = a.checked
 	a.holdBack(ctx, w)
+	if w.state.Domain != "" && !w.copied() {
+		w.reach = a.lookAround(ctx, w)
+	}
 	return w, nil
 }
 
@@ -290,6 +303,8 @@ func (a *agent) holdBack(ctx context.Context, w *world) {
 		switch {
 		case w.held():
 			st.Hold = "the settings are wrong"
+		case w.clock.holds():
+			st.Hold = "the clock is wrong"
 		case host == "admin.prose."+w.settings.Domain && !st.Live.Signed:
 			if err := a.machine.locked(ctx, host, w.state.Account); err != nil {
 				st.Hold = "the dashboard's door is not seen to be closed: " + err.Error()

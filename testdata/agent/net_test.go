@@ -1,0 +1,69 @@
+package agenttest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prose-im/prose-image/testdata/machine"
+)
+
+// translate has everybody in the world reach a machine at another address than
+// its own, and the machine itself not.
+func (w *world) translate(t testing.TB, public, own string) {
+	t.Helper()
+	rules := fmt.Sprintf(`table ip translation {
+	chain out { type nat hook output priority -100; ip daddr %[1]s dnat to %[2]s; }
+	chain hairpin { type filter hook prerouting priority -300; iifname "veth0" ip daddr %[1]s drop; }
+}`, public, own)
+	cmd := exec.Command("nsenter", "-t", fmt.Sprint(w.pid), "-n", "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(rules)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("translating addresses: %v\n%s", err, out)
+	}
+}
+
+// post tells the name server something.
+func (w *world) post(path string, body any) {
+	w.t.Helper()
+	data, err := json.Marshal(body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: machine.Dialer(w.pid)}}
+	res, err := client.Post("http://"+dnsManagement+path, "application/json", bytes.NewReader(data))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		w.t.Fatalf("telling the name server %s: %s", path, res.Status)
+	}
+}
+
+// visitorAt is a visitor who finds the machine at an address.
+func (w *world) visitorAt(at string) *http.Client {
+	dial := machine.Dialer(w.pid)
+	return &http.Client{
+		Timeout:       15 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: w.roots},
+			DialContext: func(ctx context.Context, network, to string) (net.Conn, error) {
+				_, port, err := net.SplitHostPort(to)
+				if err != nil {
+					return nil, err
+				}
+				return dial(ctx, network, net.JoinHostPort(at, port))
+			},
+		},
+	}
+}
