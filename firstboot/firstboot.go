@@ -54,6 +54,7 @@ var verbs = []verb{
 	{"reset", "[--domain DOMAIN]", "forget the domain with everything that belongs to it, and begin anew; asks for the domain unless it is given", reset},
 	{"run", "", "look at the machine and do what is missing; the unit prose-firstboot does so every 20 seconds", runOnce},
 	{"door", "", "check claims for NGINX; for the unit prose-door", serveDoor},
+	{"datasource", "", "read user-data where there is no cloud-init; for the unit prose-datasource", datasource},
 	{"version", "", "print the version", printVersion},
 }
 

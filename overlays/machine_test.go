@@ -72,7 +72,7 @@ func TestUnitsVerify(t *testing.T) {
 // drop a job of a cycle, and say so.
 func TestBootHasNoCycle(t *testing.T) {
 	const start = `cp /bin/true /usr/bin/prose-firstboot
-printf '[Unit]\nRequires=multi-user.target cloud-init.target prose-firstboot.service prose-firstboot.timer prose-door.socket prose-door.service prose.service\n%s\n' "$EXTRA" > /run/all.target
+printf '[Unit]\nRequires=multi-user.target cloud-init.target prose-datasource.service prose-firstboot.service prose-firstboot.timer prose-door.socket prose-door.service prose.service\n%s\n' "$EXTRA" > /run/all.target
 systemd-analyze verify --man=no /run/all.target`
 	out, err := run(t, start)
 	if err != nil || strings.Contains(out, "cycle") {
@@ -129,7 +129,7 @@ func TestMaskedThingsExist(t *testing.T) {
 // systemd-analyze security: at most 3.0 for what is ours.
 func TestUnitsAreHardened(t *testing.T) {
 	const ask = "systemd-analyze security --no-pager --offline=yes --threshold=30 "
-	for _, u := range []string{"prose.service", "prose-firstboot.service", "prose-door.service"} {
+	for _, u := range []string{"prose.service", "prose-datasource.service", "prose-firstboot.service", "prose-door.service"} {
 		if out, err := run(t, ask+u); err != nil {
 			t.Errorf("%s:\n%s", u, out)
 		}

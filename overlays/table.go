@@ -87,6 +87,7 @@ var baseTable = []row{
 	{"usr/lib/prose", dir, 0o755, root, ""},
 	{"usr/lib/prose/after-upgrade", regular, 0o755, root, ""},
 	{"usr/lib/prose/fallback.network", regular, 0o644, root, ""},
+	{"usr/lib/systemd/system/prose-datasource.service", regular, 0o644, root, ""},
 	{"usr/lib/systemd/system/prose-door.service", regular, 0o644, root, ""},
 	{"usr/lib/systemd/system/prose-door.socket", regular, 0o644, root, ""},
 	{"usr/lib/systemd/system/prose-firstboot.service", regular, 0o644, root, ""},
@@ -159,6 +160,7 @@ var units = []unit{
 	{"prose-walls.service", vendor, nil, []string{"sysinit.target"}},
 	{"prose.service", vendor, nil, []string{"multi-user.target"}},
 	{"prose-door.socket", vendor, nil, []string{"sockets.target"}},
+	{"prose-datasource.service", vendor, nil, []string{"multi-user.target"}},
 	{"prose-firstboot.service", vendor, nil, []string{"multi-user.target"}},
 	{"prose-firstboot.timer", vendor, nil, []string{"timers.target"}},
 
