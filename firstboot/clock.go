@@ -17,7 +17,6 @@ const clockLimit = 10 * time.Minute
 type clock struct {
 	made  time.Time     // of the agent's program: it is later than that
 	wrong time.Duration // how long it has been seen before that; zero: it is not
-	given bool          // the time was asked for and came, says timesyncd
 }
 
 // early says whether the clock is certainly wrong.
@@ -29,17 +28,12 @@ func (c clock) holds() bool { return c.early() && c.wrong < clockLimit }
 const (
 	clockPath = runDir + "/clock.json"
 	program   = "/usr/bin/prose-firstboot"
-	// systemd-timesyncd.service(8)
-	syncedPath = "/run/systemd/timesync/synchronized"
 )
 
 // lookAtClock says how long the clock has been wrong, by one that is not set:
 // what stands on the disk may be dated by the wrong one.
 func (m *machine) lookAtClock(now time.Time) clock {
 	var c clock
-	if _, err := os.Stat(m.path(syncedPath)); err == nil {
-		c.given = true
-	}
 	info, err := os.Stat(m.path(program))
 	if err != nil || !now.Before(info.ModTime()) {
 		return c

@@ -93,6 +93,7 @@ func TestFaultsAreTold(t *testing.T) {
 		{"a copy", func(w *world) { copyOf(w, another) }, status.Degraded, itemCopy, []string{"copy", "1.2.3.5", "prose-firstboot reset"}},
 		{"a wrong clock", func(w *world) { w.clock = clock{made: t0.Add(24 * time.Hour), wrong: time.Second} }, status.Degraded, itemClock, []string{"14 March 2026", "15 March 2026", "waits"}},
 		{"a clock that stays wrong", func(w *world) { w.clock = clock{made: t0.Add(24 * time.Hour), wrong: time.Hour} }, status.Degraded, itemClock, []string{"timedatectl"}},
+		{"a disk that cannot be written", func(w *world) { w.readOnly = []string{stateDir} }, status.Degraded, itemDisk, []string{stateDir, "dmesg"}},
 		{"another domain", func(w *world) { w.asked = "other.example" }, status.Degraded, itemSettings, []string{"other.example", "prose-firstboot reset"}},
 	} {
 		w := settled()

@@ -15,6 +15,7 @@ var titles = map[string]string{
 	itemSettings:     "Settings",
 	itemCopy:         "Copy",
 	itemClock:        "Clock",
+	itemDisk:         "Disk",
 	itemSetup:        "Files",
 	itemNGINX:        "Web server",
 	itemWalls:        "Packet filter",
@@ -33,6 +34,9 @@ func item(key string, p status.Progress, what string) status.Item {
 // wrong in this run, by item.
 func items(w *world, s step, errs map[string]string, records []status.Record) []status.Item {
 	list := []status.Item{settingsItem(w)}
+	if len(w.readOnly) > 0 {
+		list = append(list, diskItem(w))
+	}
 	if w.clock.early() {
 		list = append(list, clockItem(w))
 	}

@@ -50,6 +50,7 @@ const (
 	itemSettings     = "settings"
 	itemCopy         = "copy"
 	itemClock        = "clock"
+	itemDisk         = "disk"
 	itemSetup        = "setup"
 	itemCertificates = "certificates"
 	itemDNS          = "dns"

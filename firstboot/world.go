@@ -32,6 +32,7 @@ type world struct {
 	addresses []netip.Addr
 	is        identity // of the machine that looks
 	clock     clock
+	readOnly  []string // directories of ours that cannot be written
 	reach     reach
 
 	doorKey      bool     // the door has its key
@@ -157,6 +158,7 @@ func (a *agent) look(ctx context.Context) (*world, error) {
 	}
 	w.is = identity{m.machineID(), instance.ID}
 	w.clock = m.lookAtClock(w.now)
+	w.readOnly = m.readOnly()
 	if w.state.Copied.After(w.now) {
 		w.state.Copied = w.now
 	}
