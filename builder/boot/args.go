@@ -50,8 +50,18 @@ func arguments(o Options, fw firmware, dir string) []string {
 	}
 
 	// What is on the disk when QEMU ends is no one's only copy: never sync.
-	add("-drive", "if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file="+comma(filepath.Join(dir, overlayName)),
-		"-device", "virtio-blk-pci,drive=disk,bootindex=1")
+	overlay := comma(filepath.Join(dir, overlayName))
+	if o.Writes == "" {
+		add("-drive", "if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file="+overlay,
+			"-device", "virtio-blk-pci,drive=disk,bootindex=1")
+	} else {
+		// The guest's flushes stop at the recorder, so that it may see them. The
+		// log's super block is written after each entry: its count is always right.
+		add("-blockdev", "driver=qcow2,node-name=overlay,discard=unmap,cache.no-flush=on,file.driver=file,file.discard=unmap,file.cache.no-flush=on,file.filename="+overlay,
+			"-blockdev", "driver=file,node-name=log,cache.no-flush=on,filename="+comma(o.Writes),
+			"-blockdev", "driver=blklogwrites,node-name=disk,discard=unmap,file=overlay,log=log,log-sector-size=512,log-super-update-interval=1",
+			"-device", "virtio-blk-pci,drive=disk,bootindex=1,write-cache=on")
+	}
 	drives := o.Drives
 	if o.Seed != "" {
 		drives = append([]Drive{{Path: o.Seed, Format: "raw", ReadOnly: true}}, drives...)

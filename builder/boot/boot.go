@@ -82,6 +82,7 @@ type Options struct {
 	Drives   []Drive   // after the disk and the seed
 	Console  io.Writer // gets what the serial console says, as it is; nil: nobody
 	Log      string    // file that gets the same and is kept; empty: none
+	Writes   string    // file that records all writes to the disk, anew with each start, see package writelog; empty: none
 	Dir      string    // where the overlay and the UEFI variables are kept for the next start; empty: nowhere
 	Args     []string  // further arguments of QEMU
 }
@@ -180,12 +181,18 @@ func sniff(image string) (string, error) {
 }
 
 // prepare makes the files of a machine in dir: the overlay and the UEFI
-// variables. Those that are there from an earlier start are kept.
+// variables. Those that are there from an earlier start are kept. A record of
+// writes is begun anew.
 func prepare(ctx context.Context, o Options, dir string) error {
 	overlay := filepath.Join(dir, overlayName)
 	if _, err := os.Stat(overlay); err != nil {
 		if err := makeOverlay(ctx, o, overlay); err != nil {
 			return err
+		}
+	}
+	if o.Writes != "" {
+		if err := os.WriteFile(o.Writes, nil, 0o600); err != nil {
+			return fmt.Errorf("recording the disk's writes: %w", err)
 		}
 	}
 	fw, err := findFirmware(o.Firmware)

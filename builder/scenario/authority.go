@@ -22,6 +22,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -35,10 +36,15 @@ type authority struct {
 	mu     sync.Mutex
 	orders []order
 	down   bool
+
+	finalizing func(name string) // set before the machine is there; may be nil
 }
 
 // An order is a request for a certificate.
-type order struct{ Names []string }
+type order struct {
+	Names []string
+	at    string // path of its URL
+}
 
 // newAuthority starts Pebble and what stands before it.
 func newAuthority(w *world) (*authority, error) {
@@ -116,7 +122,23 @@ func (a *authority) pass(rw http.ResponseWriter, r *http.Request, pebble http.Ha
 		fmt.Fprint(rw, `{"type":"urn:ietf:params:acme:error:serverInternal","detail":"down for maintenance","status":503}`)
 		return
 	}
+	a.asked(r.URL.Path)
 	pebble.ServeHTTP(rw, r)
+}
+
+// asked tells of orders that are finalized.
+func (a *authority) asked(path string) {
+	id, ok := strings.CutPrefix(path, "/finalize-order/") // Pebble's; the order itself is at /my-order/
+	if !ok || a.finalizing == nil {
+		return
+	}
+	for _, o := range a.seen() {
+		if strings.TrimPrefix(o.at, "/my-order/") == id {
+			for _, name := range o.Names {
+				a.finalizing(name)
+			}
+		}
+	}
 }
 
 // bodyOf is the key of a request's body in its context.
@@ -131,7 +153,11 @@ func (a *authority) answered(res *http.Response) {
 	body, _ := res.Request.Context().Value(bodyOf{}).([]byte)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.orders = append(a.orders, orderIn(body))
+	o := orderIn(body)
+	if at, err := res.Location(); err == nil {
+		o.at = at.Path
+	}
+	a.orders = append(a.orders, o)
 }
 
 // orderIn reads a signed newOrder, RFC 8555 sections 6.2 and 7.4.

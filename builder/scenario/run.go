@@ -31,6 +31,12 @@ type Config struct {
 	// running, and what is around it ends when it returns.
 	Ways map[int]net.Listener
 	Keep func(context.Context, Kept)
+	// Writes is a file that records what the machine writes to its disk, see
+	// [boot.Options]; empty: none.
+	Writes string
+	// Finalizing is called when the authority is asked to finalize an order for
+	// this name, before it is; may be nil.
+	Finalizing func(name string)
 }
 
 // Kept is a machine that was left running.
@@ -40,6 +46,51 @@ type Kept struct {
 	Key    string      // file, as ssh(1) reads it
 	CA     string      // PEM of the root of its certificates
 	Ports  map[int]int // ports of the machine, and the caller's that lead there
+	Seed   string      // the NoCloud seed that it has
+
+	r *run
+}
+
+// Orders are the names of the orders that the authority has seen, in order.
+func (k Kept) Orders() []string {
+	var names []string
+	for _, o := range k.r.world.authority.seen() {
+		names = append(names, o.Names...)
+	}
+	return names
+}
+
+// Cut cuts the power.
+func (k Kept) Cut() { k.r.machine.close() }
+
+// On puts a disk image into the machine in the place of its own, which is gone
+// then, switches it on, logs in and does steps, as a scenario file has them.
+// Whatever is around the machine stays as it is.
+func (k Kept) On(ctx context.Context, image string, lines ...string) error {
+	k.Cut()
+	m := k.r.machine
+	if err := os.RemoveAll(m.options.Dir); err != nil {
+		return fmt.Errorf("taking the disk out: %w", err)
+	}
+	m.options.Image, m.options.Writes = image, ""
+	// Its power is cut by Cut, and not by ctx.
+	if err := m.start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	all := []Step{{Line: "log in", Command: &login}}
+	for _, line := range lines {
+		s, _, err := parseStep(line)
+		if err != nil {
+			return fmt.Errorf("step %q: %w", line, err)
+		}
+		all = append(all, s)
+	}
+	for _, s := range all {
+		if err := k.r.step(ctx, s); err != nil {
+			return errors.Join(fmt.Errorf("step %q: %w", s.Line, err), m.keepLogs(context.WithoutCancel(ctx), filepath.Dir(m.options.Log)))
+		}
+	}
+	return nil
 }
 
 // run is one scenario at work.
@@ -90,6 +141,7 @@ func Run(ctx context.Context, c Config, s *Scenario, firmware boot.Firmware) (re
 		return result, err
 	}
 	defer r.world.close()
+	r.world.authority.finalizing = c.Finalizing
 	r.outside = newOutside(r.world.authority.Roots)
 	r.replace = replacer(s, r.world.authority.CA)
 	if err := r.world.names.all(ctx, r.names(), s.DNS); err != nil {
@@ -99,6 +151,7 @@ func Run(ctx context.Context, c Config, s *Scenario, firmware boot.Firmware) (re
 		return result, err
 	}
 	defer r.machine.close()
+	r.machine.options.Writes = c.Writes
 	// Its power is cut by us, after its journal was asked for, and not by ctx.
 	if err := r.machine.start(context.WithoutCancel(ctx)); err != nil {
 		return result, err
@@ -109,7 +162,7 @@ func Run(ctx context.Context, c Config, s *Scenario, firmware boot.Firmware) (re
 		err = r.machine.keepLogs(context.WithoutCancel(ctx), logs)
 	}
 	if c.Keep != nil && ctx.Err() == nil {
-		kept := Kept{Domain: s.Domain, User: user, Key: r.machine.keyFile, CA: r.world.authority.root, Ports: map[int]int{}}
+		kept := Kept{Domain: s.Domain, User: user, Key: r.machine.keyFile, CA: r.world.authority.root, Ports: map[int]int{}, Seed: r.machine.options.Seed, r: r}
 		for port, l := range c.Ways {
 			kept.Ports[port] = l.Addr().(*net.TCPAddr).Port
 			go forward(l, net.JoinHostPort(Address, strconv.Itoa(port)))

@@ -256,7 +256,7 @@ func TestOrders(t *testing.T) {
 			t.Errorf("%q: %v", bad, o)
 		}
 	}
-	seen := []order{o, {[]string{"c.example"}}}
+	seen := []order{o, {Names: []string{"c.example"}}}
 	if err := wantOrders(seen, "2"); err != nil {
 		t.Error(err)
 	}
