@@ -48,6 +48,13 @@ func TestArguments(t *testing.T) {
 				" -drive if=none,id=drive1,format=qcow2,cache=unsafe,file=/x.qcow2 -device virtio-blk-pci,drive=drive1" +
 				" -drive if=none,id=drive2,format=raw,readonly=on,file=/y -device virtio-blk-pci,drive=drive2" +
 				rng + " -netdev user,id=net" + card},
+		{"writes recorded", func(o *Options) { o.Writes = "/w,1.log" }, firmware{},
+			start + " -machine q35" + tcg + two + console + seabios +
+				" -blockdev driver=qcow2,node-name=overlay,discard=unmap,cache.no-flush=on,file.driver=file,file.discard=unmap,file.cache.no-flush=on,file.filename=/d/disk.qcow2" +
+				" -blockdev driver=file,node-name=log,cache.no-flush=on,filename=/w,,1.log" +
+				" -blockdev driver=blklogwrites,node-name=disk,discard=unmap,file=overlay,log=log,log-sector-size=512,log-super-update-interval=1" +
+				" -device virtio-blk-pci,drive=disk,bootindex=1,write-cache=on" +
+				rng + " -netdev user,id=net" + card},
 		{"network cut, with forwards", func(o *Options) { o.Network, o.Forwards = Cut, []Forward{{2222, 22}, {0, 80}} }, firmware{},
 			start + " -machine q35" + tcg + two + console + seabios + disk + rng +
 				" -netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:0-:80" + card},

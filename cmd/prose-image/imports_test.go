@@ -19,6 +19,7 @@ var arrows = map[string][]string{
 	"builder": {"builder/catalog", "builder/debian", "builder/disk", "builder/dockerstore", "builder/format", "builder/layer", "builder/output",
 		"builder/progress", "builder/publish", "builder/recipe", "builder/tree", "overlays"},
 	"builder/boot":          {"builder/host"},
+	"builder/boot/writelog": {},
 	"builder/catalog":       {"builder/output", "builder/publish"},
 	"builder/debian":        {"builder/host", "builder/layer"},
 	"builder/disk":          {"builder/disk/ext4", "builder/disk/fat", "builder/output", "builder/tree"},

@@ -96,6 +96,12 @@ type box struct {
 // what the agent does.
 func newBox(t testing.TB) *box {
 	t.Helper()
+	return newBoxOn(t, "")
+}
+
+// newBoxOn is one that writes to a device, see [machine.StartOn].
+func newBoxOn(t testing.TB, device string) *box {
+	t.Helper()
 	files, err := overlays.Base()
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +119,7 @@ func newBox(t testing.TB) *box {
 	}
 	images := machine.Images(t)
 	tree := machine.Debian(t, packages...)
-	b := &box{Machine: machine.Start(t, tree, machine.Store(t, tree, daemon, images)), t: t}
+	b := &box{Machine: machine.StartOn(t, tree, machine.Store(t, tree, daemon, images), device), t: t}
 	b.world = newWorld(t, programs)
 	b.world.ip("link", "add", "veth0", "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(b.Pid))
 	b.world.ip("link", "set", "veth0", "up")

@@ -1,10 +1,8 @@
 package agenttest
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -29,24 +27,6 @@ func (w *world) translate(t testing.TB, public, own string) {
 	cmd.Stdin = strings.NewReader(rules)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("translating addresses: %v\n%s", err, out)
-	}
-}
-
-// post tells the name server something.
-func (w *world) post(path string, body any) {
-	w.t.Helper()
-	data, err := json.Marshal(body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: machine.Dialer(w.pid)}}
-	res, err := client.Post("http://"+dnsManagement+path, "application/json", bytes.NewReader(data))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		w.t.Fatalf("telling the name server %s: %s", path, res.Status)
 	}
 }
 

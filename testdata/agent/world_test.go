@@ -23,7 +23,9 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -64,11 +66,13 @@ type world struct {
 
 	mu     sync.Mutex
 	orders []string // the name of each order that the authority has made
+	at     []string // and the end of its URL
 	srv    []string // lines of a zone: challtestsrv has no services
 	later  int      // requests after the last of them
 	pass   *httputil.ReverseProxy
 
-	onOrder func(name string) // before the agent hears of its order; may be nil
+	onOrder    func(name string) // before the agent hears of its order; may be nil
+	finalizing func(name string) // before an order is finalized; may be nil
 }
 
 // newWorld starts one. Programs are in the directory tools.
@@ -268,6 +272,13 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
+	if id, ok := strings.CutPrefix(r.URL.Path, "/finalize-order/"); ok && w.finalizing != nil { // Pebble's path
+		w.mu.Lock()
+		if i := slices.Index(w.at, id); i >= 0 {
+			w.finalizing(w.orders[i])
+		}
+		w.mu.Unlock()
+	}
 	pass := *w.pass
 	if r.Method == http.MethodPost {
 		w.mu.Lock()
@@ -279,6 +290,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		case r.URL.Path == "/order-plz" && res.StatusCode == http.StatusCreated:
 			w.mu.Lock()
 			w.orders, w.later = append(w.orders, nameIn(body)), 0
+			w.at = append(w.at, path.Base(res.Header.Get("Location")))
 			w.mu.Unlock()
 			if w.onOrder != nil {
 				w.onOrder(nameIn(body))

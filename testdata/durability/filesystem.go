@@ -16,8 +16,11 @@ type fileSystem struct {
 	offset int64 // bytes
 }
 
-// rootOf finds the root file system of a disk.
-func rootOf(disk *os.File) (fileSystem, error) {
+// root finds the file system on the disk.
+func (r *Recording) root(disk *os.File) (fileSystem, error) {
+	if r.Partition == "" {
+		return fileSystem{disk, 0}, nil
+	}
 	fail := func(err error) (fileSystem, error) {
 		return fileSystem{}, fmt.Errorf("looking for the root file system: %w", err)
 	}
@@ -38,11 +41,11 @@ func rootOf(disk *os.File) (fileSystem, error) {
 		return fail(err)
 	}
 	for _, p := range table.PartitionTable.Partitions {
-		if p.Name == "root" {
+		if p.Name == r.Partition {
 			return fileSystem{disk, p.Start * table.PartitionTable.SectorSize}, nil
 		}
 	}
-	return fail(errors.New("no partition is called root"))
+	return fail(fmt.Errorf("no partition is called %s", r.Partition))
 }
 
 // spec is the file system for e2fsprogs.

@@ -23,6 +23,7 @@ import (
 // Where the agent keeps what must survive.
 const (
 	stateDir   = "/var/lib/prose-firstboot"
+	acmeDir    = stateDir + "/acme"
 	liveDir    = "/etc/letsencrypt/live"
 	archiveDir = "/etc/letsencrypt/archive"
 	prosodyDir = "/etc/prosody/certs"
@@ -87,12 +88,13 @@ func (l *look) names(path string) []string {
 func lookAt(dir, domain string) *look {
 	l := &look{dir: dir, domain: domain, seen: map[string]bool{}, records: map[string]record{}}
 	l.setAside()
+	l.accounts()
 	l.state()
 	l.config()
 	l.pairs()
 	l.prosody()
 	l.site()
-	for _, name := range l.names(stateDir + "/names") {
+	for _, name := range l.names(acmeDir + "/names") {
 		l.record(name)
 	}
 	return l
@@ -103,6 +105,32 @@ func (l *look) setAside() {
 	_ = filepath.WalkDir(filepath.Join(l.dir, stateDir), func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".bad") {
 			l.wrong("%s was found broken", strings.TrimPrefix(path, l.dir))
+		}
+		return nil
+	})
+}
+
+// accounts looks at those with the authority: who loses a key has to make
+// another account.
+func (l *look) accounts() {
+	_ = filepath.WalkDir(filepath.Join(l.dir, acmeDir), func(path string, e fs.DirEntry, err error) error {
+		name := strings.TrimPrefix(path, l.dir)
+		switch {
+		case err != nil || strings.HasPrefix(e.Name(), "."):
+		case e.Name() == "account.key":
+			if b, ok := l.read(name); ok {
+				if block, _ := pem.Decode(b); block == nil {
+					l.wrong("%s: %d bytes are no PEM", name, len(b))
+				}
+			}
+		case e.Name() == "account.json":
+			if b, ok := l.read(name); ok && !json.Valid(b) {
+				l.wrong("%s: %d bytes are no JSON", name, len(b))
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), "account.key")); err != nil {
+				l.wrong("%s has no key: %w", name, err)
+			}
+			l.seen["account"] = true
 		}
 		return nil
 	})
@@ -253,16 +281,13 @@ func (l *look) site() {
 			}
 		}
 	}
-	for _, locked := range []bool{true, false} {
-		if want, err := site.Render(site.Config{Domain: l.domain, Certificates: pairs, Locked: locked}); err == nil && bytes.Equal(b, want) {
-			return
-		}
+	if want, err := site.Render(site.Config{Domain: l.domain, Certificates: pairs}); err != nil || !bytes.Equal(b, want) {
+		l.wrong("%s is not what the agent renders: %d bytes", path, len(b))
 	}
-	l.wrong("%s is not what the agent renders: %d bytes", path, len(b))
 }
 
 func (l *look) record(name string) {
-	path := stateDir + "/names/" + name
+	path := acmeDir + "/names/" + name
 	b, ok := l.read(path)
 	if !ok {
 		return

@@ -28,12 +28,13 @@ import (
 	"github.com/prose-im/prose-image/builder/boot/writelog"
 )
 
-const domain = "chat.example"
-
-// recording is what a directory holds of a boot: the disk as it was before, the
-// writes, and when the authority was asked to finalize orders.
-type recording struct {
-	dir       string
+// A Recording is what a directory holds of a boot: the disk as it was before,
+// the writes, and when the authority was asked to finalize orders.
+type Recording struct {
+	Dir       string `json:"-"`
+	Domain    string
+	Partition string // name of the partition with the file system; empty: the disk is one
+	Top       string // directory of the file system that is the machine's root
 	Finalized []moment
 
 	mu sync.Mutex
@@ -45,22 +46,26 @@ type moment struct {
 	Entries int // that the record of writes had
 }
 
-func (r *recording) writes() string { return filepath.Join(r.dir, "writes.log") }
-func (r *recording) disk() string   { return filepath.Join(r.dir, "disk.raw") }
-func (r *recording) notes() string  { return filepath.Join(r.dir, "recording.json") }
+// Writes is the file with the record of writes.
+func (r *Recording) Writes() string { return filepath.Join(r.Dir, "writes.log") }
 
-// copyDisk makes the disk that the machine begins with: the image, in as many
+// Disk is the file with the disk: before its first write, or, when it has been
+// replayed, as it was at some point.
+func (r *Recording) Disk() string  { return filepath.Join(r.Dir, "disk.raw") }
+func (r *Recording) notes() string { return filepath.Join(r.Dir, "recording.json") }
+
+// CopyDisk makes the disk that the machine begins with: the image, in as many
 // bytes as the machine has.
-func (r *recording) copyDisk(image string, size int64) error {
-	if out, err := exec.Command("qemu-img", "convert", "-O", "raw", image, r.disk()).CombinedOutput(); err != nil {
+func (r *Recording) CopyDisk(image string, size int64) error {
+	if out, err := exec.Command("qemu-img", "convert", "-O", "raw", image, r.Disk()).CombinedOutput(); err != nil {
 		return fmt.Errorf("copying the image: %w\n%s", err, out)
 	}
-	return os.Truncate(r.disk(), size)
+	return os.Truncate(r.Disk(), size)
 }
 
-// finalizing notes how far the record of writes is.
-func (r *recording) finalizing(name string) {
-	f, err := os.Open(r.writes())
+// Finalizing notes how far the record of writes is.
+func (r *Recording) Finalizing(name string) {
+	f, err := os.Open(r.Writes())
 	if err != nil {
 		return
 	}
@@ -73,7 +78,7 @@ func (r *recording) finalizing(name string) {
 }
 
 // until counts the orders that had been finalized at a point, by name.
-func (r *recording) until(entries int) map[string]int {
+func (r *Recording) until(entries int) map[string]int {
 	n := map[string]int{}
 	for _, m := range r.Finalized {
 		if m.Entries <= entries {
@@ -83,7 +88,8 @@ func (r *recording) until(entries int) map[string]int {
 	return n
 }
 
-func (r *recording) save() error {
+// Save keeps what the other files do not say.
+func (r *Recording) Save() error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -91,7 +97,8 @@ func (r *recording) save() error {
 	return os.WriteFile(r.notes(), b, 0o600)
 }
 
-func (r *recording) load() error {
+// Load reads what was saved.
+func (r *Recording) Load() error {
 	b, err := os.ReadFile(r.notes())
 	if err != nil {
 		return err

@@ -33,11 +33,11 @@ type Machine struct {
 
 // setup is the first process of the namespaces. It ends, and with it everything
 // inside, when its standard input does. What is written to the root goes to
-// memory.
+// memory, or to a device with an ext4 file system.
 const setup = `set -e
 root=$1 dir=$2
 mount --make-rprivate /
-mount -t tmpfs tmpfs "$dir/top"
+if [ -n "$3" ]; then mount -t ext4 "$3" "$dir/top"; else mount -t tmpfs tmpfs "$dir/top"; fi
 mkdir "$dir/top/upper" "$dir/top/work" "$dir/top/root"
 chmod 755 "$dir/top" "$dir/top/upper"
 mount -t overlay -o "lowerdir=$root,upperdir=$dir/top/upper,workdir=$dir/top/work" overlay "$dir/top/root"
@@ -65,16 +65,23 @@ read end || true
 // loopback.
 func Start(t testing.TB, tree, store string) *Machine {
 	t.Helper()
-	return start(t, tree, store, syscall.CLONE_NEWNET)
+	return start(t, tree, store, "", syscall.CLONE_NEWNET)
 }
 
 // StartHere is Start with the network of the test, whose servers it reaches.
 func StartHere(t testing.TB, tree string) *Machine {
 	t.Helper()
-	return start(t, tree, "", 0)
+	return start(t, tree, "", "", 0)
 }
 
-func start(t testing.TB, tree, store string, network uintptr) *Machine {
+// StartOn is Start on a machine whose writes to its root go to "upper" of the
+// ext4 file system on a device; those of its engine do not.
+func StartOn(t testing.TB, tree, store, device string) *Machine {
+	t.Helper()
+	return start(t, tree, store, device, syscall.CLONE_NEWNET)
+}
+
+func start(t testing.TB, tree, store, device string, network uintptr) *Machine {
 	t.Helper()
 	dir, err := os.MkdirTemp(Cache(t), ".tmp-machine-")
 	if err != nil {
@@ -92,7 +99,7 @@ func start(t testing.TB, tree, store string, network uintptr) *Machine {
 			t.Fatalf("copying the engine's store: %v\n%s", err, out)
 		}
 	}
-	cmd := exec.Command("sh", "-c", setup, "sh", tree, dir)
+	cmd := exec.Command("sh", "-c", setup, "sh", tree, dir, device)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | network}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
