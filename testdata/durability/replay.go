@@ -86,7 +86,7 @@ func (r *Recording) Replay(t *testing.T, boot func(p writelog.Point, disk string
 	begin := time.Now()
 	all := points(l, writes, n, seed)
 	var booting time.Duration
-	booted := 0
+	booted, bad := 0, 0
 	for i, p := range all {
 		lost := p.Entries - l.Settled(p.Entries)
 		if err := disk.To(p); err != nil {
@@ -98,6 +98,11 @@ func (r *Recording) Replay(t *testing.T, boot func(p writelog.Point, disk string
 		}
 		for _, problem := range look.problems {
 			t.Errorf("point %d of %d (entry %d, coin %d, %d not flushed): %v", i, n, p.Entries, p.Seed, lost, problem)
+		}
+		if len(look.problems) > 0 {
+			if bad++; bad == 5 {
+				t.Fatal("and so on: five points are bad")
+			}
 		}
 		for what := range look.seen {
 			seen[what]++
