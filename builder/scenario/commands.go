@@ -20,7 +20,7 @@ type Command struct {
 
 // Commands lists them, in the order of the files that hold them.
 var Commands = slices.Concat(guestCommands, dnsCommands, websiteCommands, authorityCommands, webCommands, xmppCommands,
-	servedCommands, doorCommands, podCommands, wallCommands, powerCommands)
+	servedCommands, momentCommands, doorCommands, podCommands, wallCommands, powerCommands)
 
 // Usage is the command with its arguments.
 func (c *Command) Usage() string { return strings.TrimSpace(c.Name + " " + c.Args) }

@@ -45,6 +45,14 @@ var Keys = []Key{
 		}
 		return oneOf(s.DNS, dnsStates)
 	}},
+	{"login", "true or false", "true", "Whether the first step is to log in, which is work for the machine. With false that comes with the first step that needs it.", func(s *Scenario, v any) error {
+		b, ok := v.(bool)
+		if !ok {
+			return errors.New("this is true or false")
+		}
+		s.Login = b
+		return nil
+	}},
 	{"settings", "table", "none", "Settings of the machine, in a file that user-data writes. Authority and domain are added unless they are there; without settings and user-data the machine is unconfigured.", func(s *Scenario, v any) error {
 		m, ok := v.(map[string]any)
 		if !ok {

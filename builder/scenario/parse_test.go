@@ -59,6 +59,7 @@ memory = 512
 cpus = 3
 budget = 60
 dns = "none"
+login = false
 steps = [
   'within 90s http 200 GET https://{domain}/ body "a b"', # comment
   "run 'echo {{.Names}}'",
@@ -72,7 +73,7 @@ host = "mail.example.org"
 		t.Fatal(problems)
 	}
 	if s.About != "a" || !slices.Equal(s.Firmware, []boot.Firmware{boot.UEFI, boot.SecureBoot}) || s.Domain != "example.org" ||
-		s.Disk != 9 || s.Memory != 512 || s.CPUs != 3 || s.Budget != time.Minute || s.DNS != "none" {
+		s.Disk != 9 || s.Memory != 512 || s.CPUs != 3 || s.Budget != time.Minute || s.DNS != "none" || s.Login {
 		t.Errorf("%+v", s)
 	}
 	if len(s.Steps) != 2 || s.Steps[0].Within != 90*time.Second || s.Steps[0].Command.Name != "http" ||
@@ -85,7 +86,7 @@ host = "mail.example.org"
 	}
 
 	s, problems = Parse([]byte("steps = ['settled']"))
-	if problems != nil || s.Domain == "" || s.Disk == 0 || len(s.Firmware) != 1 || s.DNS != "right" || s.Settings != nil {
+	if problems != nil || s.Domain == "" || s.Disk == 0 || len(s.Firmware) != 1 || s.DNS != "right" || !s.Login || s.Settings != nil {
 		t.Errorf("least scenario: %+v, %v", s, problems)
 	}
 }
@@ -125,6 +126,11 @@ func TestOurs(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
+	measured, err := filepath.Glob("../../testdata/bench/poweron/*.toml")
+	if err != nil || len(measured) == 0 {
+		t.Fatal(measured, err)
+	}
+	files = append(files, measured...)
 	for _, file := range files {
 		s, err := Load(file)
 		var invalid *recipe.Invalid

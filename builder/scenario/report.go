@@ -24,7 +24,7 @@ type Result struct {
 
 // A Case is what came of one step.
 type Case struct {
-	Number   int           `json:"number"` // 0 is logging in
+	Number   int           `json:"number"` // from 0; logging in is one, too
 	Line     string        `json:"line"`
 	Scenario string        `json:"-"`
 	Firmware boot.Firmware `json:"-"`

@@ -172,7 +172,7 @@ func Run(ctx context.Context, c Config, s *Scenario, firmware boot.Firmware) (re
 	return result, errors.Join(err, context.Cause(ctx))
 }
 
-// login is the step that every scenario begins with.
+// login is the step that a scenario begins with unless its key login is false.
 var login = Command{Name: "log in", do: func(ctx context.Context, r *run, _ []string) error {
 	if err := r.machine.vm.Wait(ctx, boot.LoginPrompt, r.config.Accel.Budget(boot.ToLogin)); err != nil {
 		return err
@@ -182,9 +182,12 @@ var login = Command{Name: "log in", do: func(ctx context.Context, r *run, _ []st
 
 // steps runs the steps until one fails.
 func (r *run) steps(ctx context.Context, result *Result) {
-	all := append([]Step{{Line: "log in", Command: &login}}, r.Steps...)
+	all := r.Steps
+	if r.Login {
+		all = append([]Step{{Line: "log in", Command: &login}}, r.Steps...)
+	}
 	for i, s := range all {
-		c := Case{Number: i, Line: s.Line, Scenario: r.Name, Firmware: result.Firmware, Skipped: ctx.Err() != nil || result.Failed() && (!r.config.GoOn || result.Cases[0].Reason != "")}
+		c := Case{Number: i, Line: s.Line, Scenario: r.Name, Firmware: result.Firmware, Skipped: ctx.Err() != nil || result.Failed() && (!r.config.GoOn || r.Login && result.Cases[0].Reason != "")}
 		if !c.Skipped {
 			start := time.Now()
 			err := r.step(ctx, s)

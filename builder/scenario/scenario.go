@@ -34,6 +34,7 @@ type Scenario struct {
 	Memory   int64           // MiB
 	CPUs     int64
 	Budget   time.Duration // of one step with KVM; see [boot.Accel.Scale]
+	Login    bool          // the first step is to log in; else the first that has to
 	DNS      string        // what DNS says of the domain at power-on: one of dnsStates
 	Settings map[string]any
 	UserData string // instead of Settings
@@ -57,6 +58,7 @@ func defaults() *Scenario {
 		Memory:   2048,
 		CPUs:     2,
 		Budget:   5 * time.Minute,
+		Login:    true,
 		DNS:      "right",
 	}
 }
