@@ -80,6 +80,7 @@ func DpkgOptions() ([]string, error) {
 // Directories that the packages of [Packages] bring are not in it.
 func Base() ([]File, error) {
 	rows := slices.Clone(baseTable)
+	rows = append(rows, silencers()...)
 	for _, m := range masked {
 		rows = append(rows, row{m, symlink, 0o777, root, "/dev/null"})
 	}
