@@ -25,6 +25,7 @@ type VM struct {
 	log     string
 	dir     string
 	keepDir bool
+	process *host.Process
 	console *console
 	monitor *monitor
 	stdin   *os.File
@@ -101,6 +102,7 @@ func Start(ctx context.Context, o Options) (_ *VM, err error) {
 		closeLog()
 		return nil, err
 	}
+	vm.process = p
 	go func() {
 		vm.err = p.Wait()
 		closeLog()
@@ -197,6 +199,11 @@ func (vm *VM) Err() error {
 		return nil
 	}
 }
+
+// CPU is how much time of the host's processors the machine has had since it
+// was started. Unlike the time that has passed, other work on the host hardly
+// changes it.
+func (vm *VM) CPU() (time.Duration, error) { return vm.process.CPU() }
 
 // Console is what the console has said, or the last mebibyte of it, without
 // escape sequences.

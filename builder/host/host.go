@@ -232,6 +232,17 @@ func (p *Process) Wait() error {
 	return nil
 }
 
+// CPU is how much time all threads of the command have had of a processor,
+// without its children. It is an error once the command has ended.
+func (p *Process) CPU() (time.Duration, error) {
+	// The clock of a process, as clock_getcpuclockid(3) makes it.
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^p.cmd.Process.Pid<<3|2), &t); err != nil {
+		return 0, fmt.Errorf("asking for the processor time of %s: %w", p.args[0], err)
+	}
+	return time.Duration(t.Nano()), nil
+}
+
 // ExitCode is what the command ended with, -1 before its end and when a signal
 // ended it.
 func (p *Process) ExitCode() int {

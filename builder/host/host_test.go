@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A command gets its three streams and no file that we were started with.
@@ -30,5 +31,50 @@ func TestFilesAreNotHandedDown(t *testing.T) {
 	// It is still ours.
 	if _, err := syscall.Write(pipe[1], []byte("x")); err != nil {
 		t.Error(err)
+	}
+}
+
+// The processor time is the command's: it grows with its work, and there is
+// none to ask for after its end.
+func TestCPU(t *testing.T) {
+	in, feed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer feed.Close()
+	out, tell, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	defer tell.Close()
+	script := "echo ready; read x; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; read x"
+	p, err := Start(t.Context(), Command{Args: []string{"sh", "-c", script}, Stdin: in, Stdout: tell})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asks := func() time.Duration {
+		t.Helper()
+		if _, err := out.Read(make([]byte, 16)); err != nil {
+			t.Fatal(err)
+		}
+		d, err := p.CPU()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	before := asks()
+	feed.WriteString("\n")
+	if after := asks(); after <= before {
+		t.Errorf("%s before the work, %s after", before, after)
+	}
+	feed.WriteString("\n")
+	if err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := p.CPU(); err == nil {
+		t.Errorf("%s of a command that has ended", d)
 	}
 }

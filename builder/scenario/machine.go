@@ -127,6 +127,19 @@ func (m *machine) start(ctx context.Context) error {
 	return nil
 }
 
+// cpu is the processor time that the machine has had, in seconds; 0 when it is
+// off.
+func (m *machine) cpu() float64 {
+	if m.vm == nil {
+		return 0
+	}
+	d, err := m.vm.CPU()
+	if err != nil {
+		return 0
+	}
+	return d.Seconds()
+}
+
 var errOff = errors.New("the machine is off")
 
 // up waits until the machine lets somebody log in.

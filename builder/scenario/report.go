@@ -30,6 +30,7 @@ type Case struct {
 	Firmware boot.Firmware `json:"-"`
 	Seconds  float64       `json:"seconds"`          // that it took
 	At       float64       `json:"at"`               // seconds after power-on when it was over
+	CPU      float64       `json:"cpu"`              // seconds of processor time that the machine had had by then, since it was last switched on
 	Reason   string        `json:"reason,omitempty"` // why it failed; empty: it did not
 	Skipped  bool          `json:"skipped,omitempty"`
 }

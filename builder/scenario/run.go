@@ -192,6 +192,7 @@ func (r *run) steps(ctx context.Context, result *Result) {
 			start := time.Now()
 			err := r.step(ctx, s)
 			c.Seconds, c.At = time.Since(start).Seconds(), time.Since(r.machine.on).Seconds()
+			c.CPU = r.machine.cpu()
 			if err != nil {
 				c.Reason = err.Error()
 			}

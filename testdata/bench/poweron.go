@@ -21,8 +21,9 @@ const powerOns = 3
 
 // A started is one boot of a machine, in seconds after power-on.
 type started struct {
-	ports, ready float64 // ready is 0 where nobody waits for it
-	timeline     timeline.Timeline
+	ports, ready       float64 // ready is 0 where nobody waits for it
+	portsCPU, readyCPU float64 // processor time that the emulator had had by then
+	timeline           timeline.Timeline
 }
 
 // machines are those that are compared, ours first. The scenario of each has
@@ -60,18 +61,27 @@ func (b *benchmark) powerOn(ctx context.Context) ([]row, string, error) {
 			if err != nil {
 				return nil, "", err
 			}
-			fmt.Fprintf(os.Stderr, "power-on %d of %d, %s: ports after %.0f s, ready after %.0f s\n", i+1, powerOns, m.name, s.ports, s.ready)
+			fmt.Fprintf(os.Stderr, "power-on %d of %d, %s: ports after %.0f s (%.0f s of processors), ready after %.0f s (%.0f s)\n", i+1, powerOns, m.name, s.ports, s.portsCPU, s.ready, s.readyCPU)
 			s.timeline.Title = m.title
 			all[m.name] = append(all[m.name], s)
 		}
 	}
 	ready := func(s started) float64 { return s.ready }
 	ports := func(s started) float64 { return s.ports }
-	mine, theirs := middle(all["ours"], ready).ready, middle(all["guide"], ready).ready
-	open, plain := middle(all["ours"], ports).ports, middle(all["store"], ports).ports
-	rows := []row{
-		{"power-on to Ready, against the guide on an untuned image with its packages installed", fmt.Sprintf("%.0f s / %.0f s = %.2f", mine, theirs, mine/theirs), "at most 0.45"},
-		{"power-on to ports that answer, against Debian's settings with the same store", fmt.Sprintf("%.0f s / %.0f s = %.2f", open, plain, open/plain), "at most 0.5"},
+	// Beside other work on this machine the processor time says more than the
+	// time that passed.
+	ratio := func(a, b float64) string { return fmt.Sprintf("%.0f s / %.0f s = %.2f", a, b, a/b) }
+	var rows []row
+	for _, r := range []struct {
+		what, than, goal string
+		by               func(started) float64
+	}{
+		{"power-on to Ready, against the guide on an untuned image with its packages installed", "guide", "at most 0.45", ready},
+		{"the same in processor time", "guide", "", func(s started) float64 { return s.readyCPU }},
+		{"power-on to ports that answer, against Debian's settings with the same store", "store", "at most 0.5", ports},
+		{"the same ports in processor time", "store", "", func(s started) float64 { return s.portsCPU }},
+	} {
+		rows = append(rows, row{r.what, ratio(r.by(middle(all["ours"], r.by)), r.by(middle(all[r.than], r.by))), r.goal})
 	}
 	drawn := []timeline.Timeline{middle(all["ours"], ready).timeline, middle(all["guide"], ready).timeline, middle(all["store"], ports).timeline}
 	var picture bytes.Buffer
@@ -113,6 +123,7 @@ func read(report []byte, told string) (started, error) {
 		Cases []struct {
 			Line string  `json:"line"`
 			At   float64 `json:"at"`
+			CPU  float64 `json:"cpu"`
 		} `json:"cases"`
 	}
 	if err := json.Unmarshal(report, &results); err != nil || len(results) != 1 {
@@ -125,12 +136,12 @@ func read(report []byte, told string) (started, error) {
 		word, _, _ := strings.Cut(c.Line, " ")
 		switch word {
 		case "ports":
-			s.ports = c.At
+			s.ports, s.portsCPU = c.At, c.CPU
 			moments = append(moments, timeline.Span{Name: "ports", From: c.At, To: c.At})
 		case "trusted":
 			moments = append(moments, timeline.Span{Name: "trusted", From: c.At, To: c.At})
 		case "within":
-			s.ready = c.At
+			s.ready, s.readyCPU = c.At, c.CPU
 			moments = append(moments, timeline.Span{Name: "Ready", From: c.At, To: c.At})
 		case "print":
 			if uptime == 0 {
