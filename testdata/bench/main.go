@@ -157,7 +157,7 @@ func (r row) String() string { return fmt.Sprintf("| %s | %s | %s |\n", r.what, 
 func table(rows []row) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Benchmarks\n\nWritten by `make bench`. %d processors, %s, %s. Medians of %d runs, of %d for power-on; the page cache is warm.\nSeconds are this machine's: judge by the ratios.\n\n",
-		runtime.NumCPU(), cpu(), runtime.Version(), runs, powerOns)
+		runtime.NumCPU(), cpu(), runtime.Version(), runs, powerOns())
 	b.WriteString("| what | measured | goal |\n|---|---|---|\n")
 	for _, r := range rows {
 		b.WriteString(r.String())

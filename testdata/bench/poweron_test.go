@@ -1,0 +1,67 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// What a boot has told becomes its figures.
+func TestRead(t *testing.T) {
+	const report = `[{"cases":[
+		{"line":"ports","at":120.5,"cpu":200},
+		{"line":"trusted","at":130,"cpu":210},
+		{"line":"within 300s http 200 GET http://x/","at":140,"cpu":220},
+		{"line":"print \"cat /proc/uptime\"","at":160,"cpu":230},
+		{"line":"print 'date'","at":170,"cpu":240}]}]`
+	s, err := read([]byte(report), "150.0 100\nUserspaceTimestampMonotonic=5000000\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.ports != 120.5 || s.portsCPU != 200 || s.ready != 140 || s.readyCPU != 220 {
+		t.Errorf("%+v", s)
+	}
+	if len(s.timeline.Spans) != 2 || s.timeline.Spans[0].To != 10 || len(s.timeline.Moments) != 3 || s.timeline.Moments[2].From != 140 {
+		t.Errorf("%+v", s.timeline)
+	}
+	for what, report := range map[string]string{
+		"no JSON":      "",
+		"no boot":      "[]",
+		"no ports":     `[{"cases":[{"line":"print x","at":1}]}]`,
+		"nothing told": `[{"cases":[{"line":"ports","at":1}]}]`,
+	} {
+		if _, err := read([]byte(report), "0.5 1\nUserspaceTimestampMonotonic=1\n"); err == nil {
+			t.Errorf("%s: no error", what)
+		}
+	}
+}
+
+func TestMiddle(t *testing.T) {
+	by := func(s started) float64 { return s.ports }
+	if got := middle([]started{{ports: 9}, {ports: 1}, {ports: 5}}, by).ports; got != 5 {
+		t.Error(got)
+	}
+}
+
+// New rows take the place of old ones about the same; the others stay.
+func TestReplace(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("docs", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	old := "# Benchmarks\n\n| what | measured | goal |\n|---|---|---|\n| a | 1 s | |\n| b | 2 s | |\n\n## Timelines\n\nold\n"
+	if err := os.WriteFile(page, []byte(old), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := replace([]row{{"b", "3 s", ""}}, "\nnew\n"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "| a | 1 s | |\n| b | 3 s |  |\n" + timelines + "\nnew\n"
+	if !strings.HasSuffix(string(got), want) || strings.Contains(string(got), "old") {
+		t.Errorf("%s", got)
+	}
+}
