@@ -1,33 +1,41 @@
 package firstboot
 
 import (
-	"strings"
+	"os"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/prose-im/prose-image/firstboot/status"
 )
 
-// written are directories of the agent's own, of each file system that it may
-// have to write to. The unit lets it write there.
-var written = []string{"/etc/letsencrypt", "/etc/prose", stateDir}
+// A disk is how full a file system is, in bytes, as df counts: what is kept for
+// root is no part of it.
+type disk struct{ Size, Free uint64 }
 
-// readOnly are those of them that cannot be written: ext4 becomes read-only when
-// it finds that the disk has lost something.
-func (m *machine) readOnly() []string {
-	var out []string
-	for _, dir := range written {
-		var st unix.Statfs_t
-		if unix.Statfs(m.path(dir), &st) == nil && st.Flags&unix.ST_RDONLY != 0 {
-			out = append(out, dir)
-		}
+// percent is how full it is, rounded up.
+func (d disk) percent() int {
+	if d.Size == 0 || d.Free > d.Size {
+		return 0
 	}
-	return out
+	used := float64(d.Size-d.Free) / float64(d.Size) * 100
+	return int(used + 0.999)
 }
 
-func diskItem(w *world) status.Item {
-	it := item(itemDisk, status.Failed, "The disk cannot be written. What runs goes on for now, and nothing new is kept.")
-	it.Why = "Read-only are " + strings.Join(w.readOnly, ", ") + ". A disk that has failed makes itself read-only."
-	it.Do, it.Type = "Make a copy of what matters, and see what the kernel says; a reboot checks the disk:", []string{"sudo dmesg --level=err", "sudo reboot"}
-	return it
+// disk looks at the file system that everything which grows is on.
+func (m *machine) disk() disk {
+	var st unix.Statfs_t
+	if unix.Statfs(m.path("/var/lib"), &st) != nil {
+		return disk{}
+	}
+	block := uint64(st.Frsize)
+	return disk{Size: (st.Blocks - st.Bfree + st.Bavail) * block, Free: st.Bavail * block}
+}
+
+// rebootDue says whether upgrades wait for a restart, by the mark that Debian's
+// unattended-upgrades leaves. /run is empty after one.
+func (m *machine) rebootDue() bool {
+	for _, path := range []string{"/run/reboot-required", "/var/run/reboot-required"} {
+		if _, err := os.Lstat(m.path(path)); err == nil {
+			return true
+		}
+	}
+	return false
 }

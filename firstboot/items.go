@@ -2,6 +2,7 @@ package firstboot
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +24,8 @@ var titles = map[string]string{
 	itemDNS:          "DNS records",
 	itemCertificates: "Certificates",
 	itemAccount:      "First account",
+	itemReboot:       "Restart",
+	itemAlerts:       "Alerts",
 	itemApex:         "Domain",
 }
 
@@ -35,7 +38,7 @@ func item(key string, p status.Progress, what string) status.Item {
 func items(w *world, s step, errs map[string]string, records []status.Record) []status.Item {
 	list := []status.Item{settingsItem(w)}
 	if len(w.readOnly) > 0 {
-		list = append(list, diskItem(w))
+		list = append(list, readOnlyItem(w))
 	}
 	if w.clock.early() {
 		list = append(list, clockItem(w))
@@ -64,7 +67,44 @@ func items(w *world, s step, errs map[string]string, records []status.Record) []
 			list = append(list, it)
 		}
 	}
+	if w.disk.percent() > full && len(w.readOnly) == 0 {
+		list = append(list, diskItem(w.disk))
+	}
+	if w.reboot {
+		list = append(list, rebootItem())
+	}
+	if len(w.untold) > 0 {
+		list = append(list, alertsItem(w))
+	}
 	return list
+}
+
+func diskItem(d disk) status.Item {
+	it := item(itemDisk, status.Warning, fmt.Sprintf("The disk is %d %% full.", d.percent()))
+	it.Why = "When it is full, nobody can send messages or files, and certificates cannot be renewed."
+	it.Do = "Make the disk larger at your provider and restart the machine, which then uses all of it; or see what takes the room:"
+	it.Type = []string{"sudo du -xh --max-depth=3 / | sort -h | tail -n 20"}
+	return it
+}
+
+func rebootItem() status.Item {
+	it := item(itemReboot, status.Warning, "Security upgrades are installed and wait for a restart.")
+	it.Why = "The machine does not restart by itself, because that cuts off everybody for a minute or two."
+	it.Do, it.Type = "Restart it when nobody minds:", []string{"sudo reboot"}
+	return it
+}
+
+func alertsItem(w *world) status.Item {
+	it := item(itemAlerts, status.Warning, "The machine cannot tell you of troubles: "+count(len(w.untold), "way")+" to you did not work.")
+	for _, name := range slices.Sorted(maps.Keys(w.untold)) {
+		c := w.untold[name]
+		it.Points = append(it.Points, "By "+name+": "+sentence(c.Error))
+		if it.Again.IsZero() || c.Again.Before(it.Again) {
+			it.Again = c.Again.UTC().Truncate(time.Second)
+		}
+	}
+	it.Do = "Correct smtp.* for mail, or alerts.webhook, in the settings."
+	return it
 }
 
 // sentence makes an error message one: a capital letter and a full stop.
@@ -368,10 +408,11 @@ func accountItem(w *world, errs map[string]string) status.Item {
 }
 
 // overall is the state that the items make. The first account is the owner's
-// business and keeps nobody from chatting that it lets in: it does not count.
+// business and keeps nobody from chatting that it lets in: it does not count. A
+// restart that is due is a note.
 func overall(w *world, list []status.Item) status.State {
 	has := func(p status.Progress) bool {
-		return slices.ContainsFunc(list, func(it status.Item) bool { return it.Progress == p && it.Key != itemAccount })
+		return slices.ContainsFunc(list, func(it status.Item) bool { return it.Progress == p && it.Key != itemAccount && it.Key != itemReboot })
 	}
 	accountFailed := slices.ContainsFunc(list, func(it status.Item) bool { return it.Key == itemAccount && it.Progress == status.Failed })
 	serving := w.configured() && w.pod.ready

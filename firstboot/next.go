@@ -59,6 +59,8 @@ const (
 	itemAccount      = "account"
 	itemApex         = status.KeyApex
 	itemWalls        = "walls"
+	itemReboot       = "reboot"
+	itemAlerts       = "alerts"
 )
 
 // next decides: the first thing that is not as it should be, in an order in

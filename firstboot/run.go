@@ -25,6 +25,7 @@ type agent struct {
 	pod     *supervisor
 	keeper  *certificate.Keeper
 	tell    *teller
+	alerts  *alerter
 	failed  map[action]bool   // in this run
 	tried   map[string]bool   // certificates' steps that failed once
 	checked map[string]bool   // names that were looked at
@@ -35,6 +36,7 @@ func newAgent(ctx context.Context, m *machine, out io.Writer) *agent {
 	a := &agent{machine: m, out: out, failed: map[action]bool{}, tried: map[string]bool{}, checked: map[string]bool{}, errs: map[string]string{}}
 	a.pod = newSupervisor(ctx, m, a.logf)
 	a.tell = &teller{machine: m, logf: a.logf}
+	a.alerts = newAlerter(m, a.logf)
 	return a
 }
 
@@ -51,6 +53,7 @@ func run(ctx context.Context, m *machine, out io.Writer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, runLimit, fmt.Errorf("a run takes at most %v", runLimit))
 	defer cancel()
 	a := newAgent(ctx, m, out)
+	defer a.alerts.wait(ctx)
 	defer a.pod.wg.Wait()
 	for {
 		w, err := a.look(ctx)
@@ -63,6 +66,7 @@ func run(ctx context.Context, m *machine, out io.Writer) error {
 			if err := a.tell.publish(now, w); err != nil {
 				a.logf("telling people: %v", err)
 			}
+			a.alerts.look(ctx, w, now)
 		}
 		if s.do == idle {
 			if !w.pod.busy {

@@ -63,6 +63,9 @@ func (t *teller) status(ctx context.Context, w *world, s step, errs map[string]s
 			out.Pod = &status.Versions{API: w.pod.versions.API, Server: w.pod.versions.Server}
 		}
 	}
+	if w.disk.Size > 0 {
+		out.Disk = &status.Disk{Size: w.disk.Size, Free: w.disk.Free}
+	}
 	out.Items = items(w, s, errs, out.Records)
 	out.State = overall(w, out.Items)
 	out.Again = out.At.Add(timerEvery)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prose-im/prose-image/cloudinit"
+	"github.com/prose-im/prose-image/firstboot/alert"
 	"github.com/prose-im/prose-image/firstboot/beneath"
 	"github.com/prose-im/prose-image/firstboot/certificate"
 	"github.com/prose-im/prose-image/firstboot/dns"
@@ -50,6 +51,10 @@ type world struct {
 	keeper       *certificate.Keeper
 	checked      map[string]bool // names that an authority's way was looked at for in this run
 	pod          podSeen
+
+	disk   disk                     // that the Pod's data is on
+	reboot bool                     // upgrades wait for one
+	untold map[string]alert.Channel // ways to people that did not work last, by name
 }
 
 // configured says whether there is a domain to work for.
@@ -168,6 +173,8 @@ func (a *agent) look(ctx context.Context) (*world, error) {
 	if !w.configured() {
 		return w, nil
 	}
+	w.disk, w.reboot = m.disk(), m.rebootDue()
+	w.untold = a.alerts.troubles()
 
 	key, err := m.read(doorKeyPath, root)
 	if err != nil {

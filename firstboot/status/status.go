@@ -120,6 +120,12 @@ type Versions struct {
 	Server string `json:"server"`
 }
 
+// A Disk is the file system with the Pod's data.
+type Disk struct {
+	Size uint64 `json:"size"` // bytes that may be used, with those that are
+	Free uint64 `json:"free"` // bytes left for everybody but root
+}
+
 // A Status is the list with what belongs to it.
 type Status struct {
 	Schema int       `json:"schema"`
@@ -133,6 +139,7 @@ type Status struct {
 	Links        []Link        `json:"links,omitempty"`
 	Locked       bool          `json:"locked"` // no account exists: the dashboard wants the one-time link
 	Pod          *Versions     `json:"pod,omitempty"`
+	Disk         *Disk         `json:"disk,omitempty"`
 	Items        []Item        `json:"items"`
 	Records      []Record      `json:"records,omitempty"`
 	Certificates []Certificate `json:"certificates,omitempty"`
