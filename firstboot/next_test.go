@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prose-im/prose-image/firstboot/alert"
 	"github.com/prose-im/prose-image/firstboot/certificate"
 	"github.com/prose-im/prose-image/firstboot/preflight"
 	"github.com/prose-im/prose-image/firstboot/settings"
@@ -254,6 +255,9 @@ func TestOverall(t *testing.T) {
 			})
 		}, nil, nil, status.Degraded},
 		{"the first account fails", func(w *world) { w.state.Account = false; w.pod.account = &no }, map[string]string{itemAccount: "x"}, nil, status.Degraded},
+		{"the disk is full", func(w *world) { w.disk = disk{Size: 100, Free: 10} }, nil, nil, status.Degraded},
+		{"a restart is due", func(w *world) { w.reboot = true }, nil, nil, status.Ready},
+		{"alerts do not arrive", func(w *world) { w.untold = map[string]alert.Channel{"mail": {Error: "x"}} }, nil, nil, status.Degraded},
 		{"files cannot be written", func(w *world) {}, map[string]string{itemSetup: "no space left"}, nil, status.Degraded},
 	} {
 		w := settled()
