@@ -47,7 +47,7 @@ type verb struct {
 
 // verbs are the commands, those for people first.
 var verbs = []verb{
-	{"status", "[--json | --zone]", "show what is done, and what waits for whom; exit code 0 ready, 2 degraded or working, 3 waiting for you, 1 broken", showStatus},
+	{"status", "[--json | --zone | --prometheus]", "show what is done, and what waits for whom; exit code 0 ready, 2 degraded or working, 3 waiting for you, 1 broken, and with --prometheus always 0", showStatus},
 	{"configure", "[--KEY VALUE]...", "set this machine up: asks, or takes flags", configure},
 	{"link", "[--new]", "print the one-time link for the first account", printLink},
 	{"renew", "[NAME]...", "get new certificates now; for all names unless some are given", renew},
@@ -149,7 +149,7 @@ func runOnce(ctx context.Context, c *call) int {
 }
 
 func showStatus(_ context.Context, c *call) int {
-	asJSON, zone := c.flag("--json"), c.flag("--zone")
+	asJSON, zone, metrics := c.flag("--json"), c.flag("--zone"), c.flag("--prometheus")
 	if code, ok := c.noMore("status"); !ok {
 		return code
 	}
@@ -167,6 +167,10 @@ func showStatus(_ context.Context, c *call) int {
 	switch {
 	case asJSON:
 		c.stdout.Write(b)
+	case metrics:
+		// The state is among them: whoever keeps them does so in any state.
+		fmt.Fprint(c.stdout, status.Metrics(s))
+		return 0
 	case zone:
 		fmt.Fprint(c.stdout, status.Zone(s))
 	default:

@@ -63,7 +63,7 @@ func TestViewsArePrintable(t *testing.T) {
 	e := example(t, "hostile")
 	for name, text := range map[string]string{
 		"text": status.Text(e.Status, status.Layout{}), "motd": status.MOTD(e.Status), "console": status.Console(e.Status, e.Link),
-		"zone": status.WholeZone(e.Status), "page": string(status.Page(e.Status)),
+		"zone": status.WholeZone(e.Status), "metrics": status.Metrics(e.Status), "page": string(status.Page(e.Status)),
 	} {
 		for _, r := range text {
 			if r != '\n' && !unicode.IsPrint(r) {
