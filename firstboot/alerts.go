@@ -167,3 +167,16 @@ func (a *alerter) troubles() map[string]alert.Channel {
 	}
 	return out
 }
+
+// recipientsKept are who is told while the settings are wrong.
+func recipientsKept(m *machine) alert.To {
+	b, err := m.read(alertsPath, root)
+	if err != nil || b == nil {
+		return alert.To{}
+	}
+	memory, err := alert.Decode(b)
+	if err != nil {
+		return alert.To{}
+	}
+	return memory.To
+}

@@ -51,6 +51,7 @@ var verbs = []verb{
 	{"configure", "[--KEY VALUE]...", "set this machine up: asks, or takes flags", configure},
 	{"link", "[--new]", "print the one-time link for the first account", printLink},
 	{"renew", "[NAME]...", "get new certificates now; for all names unless some are given", renew},
+	{"support", "[-o FILE]", "pack what helps others to help you, without secrets", support},
 	{"reset", "[--domain DOMAIN]", "forget the domain with everything that belongs to it, and begin anew; asks for the domain unless it is given", reset},
 	{"run", "", "look at the machine and do what is missing; the unit prose-firstboot does so every 20 seconds", runOnce},
 	{"door", "", "check claims for NGINX; for the unit prose-door", serveDoor},

@@ -37,7 +37,7 @@ var arrows = map[string][]string{
 	"builder/tree":          {"builder/layer"},
 	"cloudinit":             {},
 	"cloudinit/seed":        {},
-	"firstboot":             {"cloudinit", "firstboot/alert", "firstboot/beneath", "firstboot/certificate", "firstboot/command", "firstboot/dns", "firstboot/door", "firstboot/engine", "firstboot/pod", "firstboot/preflight", "firstboot/settings", "firstboot/site", "firstboot/status"},
+	"firstboot":             {"cloudinit", "firstboot/alert", "firstboot/beneath", "firstboot/certificate", "firstboot/command", "firstboot/dns", "firstboot/door", "firstboot/engine", "firstboot/pod", "firstboot/preflight", "firstboot/redact", "firstboot/settings", "firstboot/site", "firstboot/status"},
 	"firstboot/alert":       {"firstboot/redact"},
 	"firstboot/command":     {},
 	"firstboot/door":        {},

@@ -38,6 +38,22 @@ func (e *Error) Unwrap() error { return e.Err }
 // Run runs a program with nothing on its standard input and no environment but
 // a path. Arguments may be seen by every process: no secrets.
 func Run(ctx context.Context, args ...string) error {
+	_, err := Output(ctx, 0, args...)
+	return err
+}
+
+// Output is Run, and gives the end of what the program wrote, both streams as
+// they came: at most limit bytes, of a program that failed as well.
+func Output(ctx context.Context, limit int, args ...string) (string, error) {
+	out, err := output(ctx, args...)
+	end := out[max(0, len(out)-limit):]
+	if err == nil {
+		return string(end), nil
+	}
+	return string(end), &Error{args, strings.TrimSpace(string(out[max(0, len(out)-most):])), err}
+}
+
+func output(ctx context.Context, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it has not ended after %v", limit))
 	defer cancel()
 	var out bytes.Buffer
@@ -46,12 +62,8 @@ func Run(ctx context.Context, args ...string) error {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()
-	if err == nil {
-		return nil
-	}
-	if cause := context.Cause(ctx); cause != nil {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = errors.Join(cause, err)
 	}
-	text := out.Bytes()
-	return &Error{args, strings.TrimSpace(string(text[max(0, len(text)-most):])), err}
+	return out.Bytes(), err
 }
