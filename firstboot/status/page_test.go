@@ -145,3 +145,25 @@ func TestPageHasHostsRelativeToTheDomain(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(rows, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+// Forms that ask field by field get each field, relative to the zone.
+func TestPageHasTheFieldsOfForms(t *testing.T) {
+	s := example(t, "dns").Status
+	s.Records = []status.Record{{Name: "_xmpp-server._tcp.groups.example.org", Type: "SRV", TTL: 3600, Data: "0 5 5269 prose.example.org.", State: status.Missing}}
+	page := string(status.Page(s))
+	const want = `<tr><th scope="row">_xmpp-server</th><td class="protocol">_tcp</td><td class="name">groups</td><td class="priority">0</td><td class="weight">5</td><td class="port">5269</td><td class="target">prose.example.org</td></tr>`
+	if !strings.Contains(page, want) || !strings.Contains(page, "OVHcloud") {
+		t.Errorf("no %s in\n%s", want, page)
+	}
+	if strings.Contains(page, "as one zone") {
+		t.Error("a domain of two labels is told of a zone above it")
+	}
+	s.Domain = "chat.example.org"
+	if page := string(status.Page(s)); !strings.Contains(page, "has example.org as one zone") || !strings.Contains(page, "prose.chat for") {
+		t.Errorf("nothing about the zone above:\n%s", page)
+	}
+	s.Records[0].State = status.Present
+	if page := string(status.Page(s)); strings.Contains(page, "OVHcloud") {
+		t.Error("forms are explained though no record is missing")
+	}
+}

@@ -71,6 +71,16 @@ td.ttl::before { content: "TTL "; color: var(--quiet); }
 .certificates td { font-size: .875rem; color: var(--quiet); }
 td.by::before { content: "Signed by "; }
 td.until:not(:empty)::before { content: "until "; }
+.fields tbody tr { grid-template-columns: 1fr; }
+.fields td::before { color: var(--quiet); }
+td.protocol::before { content: "Protocol: "; }
+td.name::before { content: "Name: "; }
+td.priority::before { content: "Priority: "; }
+td.weight::before { content: "Weight: "; }
+td.port::before { content: "Port: "; }
+td.target::before { content: "Target: "; }
+td.apex::before { content: "Instead of @: "; }
+td.leads::before { content: "Targets: "; }
 }
 @media print {
 .copy { overflow: visible; }

@@ -37,6 +37,7 @@ func (h *sheet) records(s Status) {
 			break
 		}
 	}
+	h.forms(s, some)
 	h.put("<h3>The same, as lines for a zone file</h3>\n")
 	h.copy("DNS records, to copy", strings.Split(strings.TrimSuffix(zone(some), "\n"), "\n"))
 	h.put("</section>\n")
