@@ -145,12 +145,20 @@ func TestStrangeAnswers(t *testing.T) {
 		{"silence", "time is over", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
 	} {
 		var asked atomic.Int32
-		w := web(t, 300*time.Millisecond, func(rw http.ResponseWriter, r *http.Request) { asked.Add(1); c.answer(rw, r) })
+		var over context.CancelCauseFunc
+		w := web(t, time.Minute, func(rw http.ResponseWriter, r *http.Request) {
+			if asked.Add(1) > 2 || c.name == "silence" {
+				over(errors.New("the time is over"))
+			}
+			c.answer(rw, r)
+		})
+		w.ctx, over = context.WithCancelCause(w.ctx)
 		f, err := hetzner.Fetch(w)
 		if err == nil || !strings.Contains(err.Error(), c.want) || len(f.UserData) > 0 {
 			t.Errorf("%s: %q, %v; want %q", c.name, f.UserData, err, c.want)
 		}
-		if c.name != "silence" && asked.Load() < 2 {
+		over(nil)
+		if c.name != "silence" && asked.Load() < 3 {
 			t.Errorf("%s: asked %d times", c.name, asked.Load())
 		}
 	}

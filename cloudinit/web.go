@@ -65,17 +65,22 @@ func (w *Web) text(path string, headers ...string) (string, error) {
 // ask asks until there is an answer. headers are names and values in turn. An
 // answer of 404 is fs.ErrNotExist.
 func (w *Web) ask(method, path string, headers ...string) ([]byte, error) {
+	var last error
 	for pause := w.pause; ; pause = min(2*pause, 8*time.Second) {
 		b, again, err := w.once(method, path, headers)
 		if !again {
 			return b, err
+		}
+		// That the time is over says less than what came before.
+		if w.ctx.Err() == nil || last == nil {
+			last = err
 		}
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
 		case <-w.ctx.Done():
 			t.Stop()
-			return nil, fmt.Errorf("asking the platform for %s: %w; last: %w", path, context.Cause(w.ctx), err)
+			return nil, fmt.Errorf("asking the platform for %s: %w; last: %w", path, context.Cause(w.ctx), last)
 		}
 	}
 }
