@@ -32,12 +32,11 @@ var unique = []place{
 	{path: "/var/lib/prose-pod-api"},
 	{path: "/var/lib/prose-pod-server"},
 	{path: "/etc/letsencrypt"},
-	{path: "/etc/nftables.d/prose.d"},
 	{path: stateDir + "/acme"},
 	{path: stateDir, keep: []string{path.Base(statePath)}, tree: true},
 }
 
-// configured is the file that "prose-firstboot configure" writes, ours too.
+// configuredPath is the file that "prose-firstboot configure" writes, ours too.
 const configuredPath = "/etc/prose-firstboot.d/50-configure.yaml"
 
 // erase takes the machine back to its beginning. The state goes last: until then
@@ -52,7 +51,7 @@ func (a *agent) erase(ctx context.Context, w *world) error {
 			return err
 		}
 	}
-	for _, p := range []string{configuredPath, answersPath, reachPath, runDir + "/nginx-sites.conf"} {
+	for _, p := range []string{configuredPath, wallsPath, answersPath, reachPath, runDir + "/nginx-sites.conf"} {
 		if err := os.Remove(m.path(p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing what was set up: %w", err)
 		}

@@ -244,6 +244,7 @@ func TestFaults(t *testing.T) {
 			}
 			b.asProse(t, "ln -s /etc/nginx /etc/prosody/planted; ln -s /etc/nginx /var/lib/prosody/planted")
 			b.Write("/etc/prose-firstboot.d/50-configure.yaml", "company: Old\n")
+			b.Write("/etc/nftables.d/prose.d/own.nft", "# The owner's.\n")
 			if r := b.agent("reset", "--domain", domain); r.code != 0 {
 				t.Fatalf("reset: exit code %d\n%s", r.code, r.out)
 			}
@@ -251,7 +252,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("containers are left: %v", all)
 			}
 			left := b.Run(t, "sh", "-c", "find /etc/prosody /var/lib/prosody /var/lib/prose-pod-api /var/lib/prose-pod-server /etc/letsencrypt /etc/prose /etc/prose-firstboot.d -mindepth 1; find /var/lib/prose-firstboot /etc/nftables.d/prose.d -type f")
-			if got := slices.Sorted(slices.Values(strings.Fields(left))); !slices.Equal(got, []string{"/etc/prose-firstboot.d/10-owner.yaml", "/etc/prose/compose.yaml", "/etc/prose/prose.env"}) {
+			if got := slices.Sorted(slices.Values(strings.Fields(left))); !slices.Equal(got, []string{"/etc/nftables.d/prose.d/own.nft", "/etc/prose-firstboot.d/10-owner.yaml", "/etc/prose/compose.yaml", "/etc/prose/prose.env"}) {
 				t.Errorf("left: %v", got)
 			}
 			if _, err := os.Stat(b.path("etc/nginx/nginx.conf")); err != nil {
