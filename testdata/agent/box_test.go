@@ -96,11 +96,12 @@ type box struct {
 // what the agent does.
 func newBox(t testing.TB) *box {
 	t.Helper()
-	return newBoxOn(t, "")
+	return newBoxIn(t, newWorld(t, programs), "")
 }
 
-// newBoxOn is one that writes to a device, see [machine.StartOn].
-func newBoxOn(t testing.TB, device string) *box {
+// newBoxIn is one in a world where others may have been before, that writes to a
+// device unless that is empty, see [machine.StartOn].
+func newBoxIn(t testing.TB, w *world, device string) *box {
 	t.Helper()
 	files, err := overlays.Base()
 	if err != nil {
@@ -120,7 +121,9 @@ func newBoxOn(t testing.TB, device string) *box {
 	images := machine.Images(t)
 	tree := machine.Debian(t, packages...)
 	b := &box{Machine: machine.StartOn(t, tree, machine.Store(t, tree, daemon, images), device), t: t}
-	b.world = newWorld(t, programs)
+	b.world = w
+	// That of the one before goes when the kernel has the time.
+	_ = exec.Command("nsenter", "-t", fmt.Sprint(w.pid), "-n", "ip", "link", "delete", "veth0").Run()
 	b.world.ip("link", "add", "veth0", "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(b.Pid))
 	b.world.ip("link", "set", "veth0", "up")
 	b.world.ip("route", "add", address, "dev", "veth0", "src", outside)

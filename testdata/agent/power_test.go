@@ -1,6 +1,7 @@
 package agenttest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prose-im/prose-image/builder/boot/writelog"
 	"github.com/prose-im/prose-image/testdata/durability"
 )
 
@@ -16,15 +18,13 @@ const features = "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex
 
 // recorded gives a device with an empty file system, all writes to which are
 // recorded by QEMU: what a guest's disk is to it, an exported file is here.
-func recorded(t *testing.T, r *durability.Recording) (device string) {
+func recorded(t *testing.T, r *durability.Recording) string {
 	t.Helper()
-	must := func(args ...string) string {
+	must := func(args ...string) {
 		t.Helper()
-		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-		if err != nil {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
-		return strings.TrimSpace(string(out))
 	}
 	disk, export := filepath.Join(r.Dir, "recorded.raw"), filepath.Join(r.Dir, "export")
 	for name, size := range map[string]int64{r.Disk(): 512 << 20, r.Writes(): 0, export: 0} {
@@ -60,14 +60,12 @@ func recorded(t *testing.T, r *durability.Recording) (device string) {
 			t.Fatalf("waiting for the exported disk: 30 s are over\n%s", log)
 		}
 	}
-	device = must("losetup", "--find", "--show", export)
-	t.Cleanup(func() { _ = exec.Command("losetup", "--detach", device).Run() })
-	return device
+	return loop(t, export)
 }
 
 // TestPowerCuts records what a first boot and a renewal write to the machine's
-// file system, and replays it to many moments. testdata/durability does the same
-// with a whole machine, and boots it.
+// file system, and replays it to many moments; from some of them the agent goes
+// on. testdata/durability does the same with a whole machine.
 func TestPowerCuts(t *testing.T) {
 	dir := os.Getenv("PROSE_RECORD")
 	if dir == "" {
@@ -82,24 +80,62 @@ func TestPowerCuts(t *testing.T) {
 		r.Replay(t, nil)
 		return
 	}
+	w := newWorld(t, programs)
+	w.records(address, names...)
+	w.finalizing = r.Finalizing
 	t.Run("record", func(t *testing.T) {
-		b := newBoxOn(t, recorded(t, r))
-		b.world.records(address, names...)
-		b.world.finalizing = r.Finalizing
+		b := newBoxIn(t, w, recorded(t, r))
 		b.settings("")
+		b.Run(t, "sync") // until here it is the image
 		b.ready(t)
 		if out := b.agent("renew"); out.code != 0 {
 			t.Fatalf("renew: %s", out.out)
 		}
 		b.ready(t)
-		if _, all := b.world.ordered(); all != 2*len(names) {
+		if _, all := w.ordered(); all != 2*len(names) {
 			t.Fatalf("%d orders", all)
 		}
 	})
 	if err := r.Save(); err != nil {
 		t.Fatal(err)
 	}
-	if !t.Failed() {
-		r.Replay(t, nil)
+	if t.Failed() {
+		return
 	}
+	w.finalizing = nil
+	r.Replay(t, func(p writelog.Point, disk string) {
+		t.Run(fmt.Sprintf("entry %d, coin %d", p.Entries, p.Seed), func(t *testing.T) { goOn(t, w, disk) })
+	})
+}
+
+// goOn has the agent go on with what a disk holds. The engine begins anew: its
+// store is not recorded.
+func goOn(t *testing.T, w *world, disk string) {
+	again := filepath.Join(t.TempDir(), "disk")
+	if out, err := exec.Command("cp", "--sparse=always", disk, again).CombinedOutput(); err != nil {
+		t.Fatalf("copying the disk: %v\n%s", err, out)
+	}
+	before, _ := w.ordered()
+	b := newBoxIn(t, w, loop(t, again))
+	b.settings("")
+	b.ready(t)
+	b.serves(t)
+	after, _ := w.ordered()
+	for _, name := range names {
+		if more := after[name] - before[name]; more > 1 {
+			t.Errorf("%s: %d more orders", name, more)
+		}
+	}
+}
+
+// loop makes a block device of a file.
+func loop(t *testing.T, file string) string {
+	t.Helper()
+	out, err := exec.Command("losetup", "--find", "--show", file).CombinedOutput()
+	if err != nil {
+		t.Fatalf("losetup %s: %v\n%s", file, err, out)
+	}
+	device := strings.TrimSpace(string(out))
+	t.Cleanup(func() { _ = exec.Command("losetup", "--detach", device).Run() })
+	return device
 }

@@ -73,18 +73,23 @@ func TestPowerCuts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	replayed := false
+	replayed, failed := false, false
 	config := scenario.Config{
 		Image: image, Tools: filepath.Join("..", "..", "bin"), Logs: filepath.Join("..", "..", "out", "durability"), Accel: accel, Out: os.Stderr,
 		Writes: r.Writes(), Finalizing: r.Finalizing,
-		Live: func(c scenario.Case) { t.Logf("%6.1f s  %s %s", c.At, c.Line, c.Reason) },
+		Live: func(c scenario.Case) {
+			failed = failed || c.Reason != ""
+			t.Logf("%6.1f s  %s %s", c.At, c.Line, c.Reason)
+		},
 		Keep: func(ctx context.Context, k scenario.Kept) {
 			k.Cut()
+			if failed {
+				return
+			}
+			replayed = true
 			if err := r.Save(); err != nil {
 				t.Error(err)
-			}
-			if !t.Failed() {
-				replayed = true
+			} else {
 				r.Replay(t, func(p writelog.Point, disk string) { r.boot(t, k, p, disk) })
 			}
 		},

@@ -48,38 +48,39 @@ func (r *Recording) root(disk *os.File) (fileSystem, error) {
 	return fail(fmt.Errorf("no partition is called %s", r.Partition))
 }
 
-// spec is the file system for e2fsprogs.
-func (s fileSystem) spec() string { return fmt.Sprintf("%s?offset=%d", s.disk.Name(), s.offset) }
-
-// superBlocks is what e2undo does not put back as it was: times of the super
-// block.
-const superBlocks = 4096
+// attach names the file system for e2fsprogs until detach: the disk itself, or
+// a device that begins where the partition does, because e2fsck keeps no undo
+// file of one at an offset ("Wrong undo file" once it has replayed a journal).
+func (s fileSystem) attach() (name string, detach func() error, err error) {
+	if s.offset == 0 {
+		return s.disk.Name(), func() error { return nil }, nil
+	}
+	out, err := exec.Command("losetup", "--find", "--show", "--offset", fmt.Sprint(s.offset), s.disk.Name()).CombinedOutput()
+	if err != nil {
+		return "", nil, fmt.Errorf("making a device of the partition: %w\n%s", err, out)
+	}
+	name = strings.TrimSpace(string(out))
+	return name, func() error { return exec.Command("losetup", "--detach", name).Run() }, nil
+}
 
 // mend has e2fsck replay the journal as a boot would have it, then asks it
 // whether all is well. undo takes that back, and is to be called in any case.
-func (s fileSystem) mend(dir string) (undo func() error, err error) {
+func mend(name, dir string) (undo func() error, err error) {
 	log := filepath.Join(dir, "e2fsck.undo")
-	super := make([]byte, superBlocks)
-	if _, err := s.disk.ReadAt(super, s.offset); err != nil {
-		return nil, err
-	}
 	undo = func() error {
-		out, err := exec.Command("e2undo", "-o", fmt.Sprint(s.offset), log, s.disk.Name()).CombinedOutput()
+		out, err := exec.Command("e2undo", log, name).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("taking back e2fsck's changes: %w\n%s", err, out)
-		}
-		if _, err := s.disk.WriteAt(super, s.offset); err != nil {
-			return err
 		}
 		return os.Remove(log)
 	}
 	// 1 is "corrected", which a replayed journal is not, but an orphan is.
-	out, err := exec.Command("e2fsck", "-fp", "-z", log, s.spec()).CombinedOutput()
+	out, err := exec.Command("e2fsck", "-fp", "-z", log, name).CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
 		return undo, fmt.Errorf("e2fsck -fp: %w\n%s", err, out)
 	}
-	if out, err := exec.Command("e2fsck", "-fn", s.spec()).CombinedOutput(); err != nil {
+	if out, err := exec.Command("e2fsck", "-fn", name).CombinedOutput(); err != nil {
 		return undo, fmt.Errorf("e2fsck -fn: %w\n%s", err, out)
 	}
 	return undo, nil
@@ -87,7 +88,7 @@ func (s fileSystem) mend(dir string) (undo func() error, err error) {
 
 // dump copies directories to the same places below dir. Those that are not
 // there are left out.
-func (s fileSystem) dump(dir string, paths []string) error {
+func dump(name, dir string, paths []string) error {
 	var commands []string
 	for _, p := range paths {
 		parent := filepath.Join(dir, filepath.Dir(p))
@@ -96,7 +97,7 @@ func (s fileSystem) dump(dir string, paths []string) error {
 		}
 		commands = append(commands, fmt.Sprintf("rdump %s %s", p, parent))
 	}
-	c := exec.Command("debugfs", "-f", "-", s.spec())
+	c := exec.Command("debugfs", "-f", "-", name)
 	c.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
 	var said strings.Builder
 	c.Stdout, c.Stderr = &said, &said
@@ -111,4 +112,15 @@ func (s fileSystem) dump(dir string, paths []string) error {
 		return fmt.Errorf("reading files by debugfs: %s", line)
 	}
 	return nil
+}
+
+// superBlock is where times of the super block are, which e2undo does not put
+// back as they were.
+const superBlock = 4096
+
+// super reads it.
+func (s fileSystem) super() ([]byte, error) {
+	b := make([]byte, superBlock)
+	_, err := s.disk.ReadAt(b, s.offset)
+	return b, err
 }

@@ -43,14 +43,19 @@ func agents(l *writelog.Log) (all []int, err error) {
 }
 
 // points draws n moments from the agent's first write on: half of them where
-// its files are on their way, within a few writes, the others anywhere.
-func points(l *writelog.Log, writes []int, n int, seed uint64) []writelog.Point {
+// its files are on their way or orders are finalized, within a few writes, the
+// others anywhere.
+func points(l *writelog.Log, writes []int, finalized []moment, n int, seed uint64) []writelog.Point {
 	coin := rand.New(rand.NewPCG(seed, 0))
+	hot := slices.Clone(writes)
+	for _, m := range finalized {
+		hot = append(hot, m.Entries)
+	}
 	all := make([]writelog.Point, n)
 	for i := range all {
 		at := writes[0] + coin.IntN(len(l.Entries)-writes[0]+1)
 		if i%2 == 0 {
-			at = min(writes[coin.IntN(len(writes))]+coin.IntN(24), len(l.Entries))
+			at = min(hot[coin.IntN(len(hot))]+coin.IntN(24), len(l.Entries))
 		}
 		all[i] = writelog.Point{Entries: at, Seed: coin.Uint64()}
 	}

@@ -84,7 +84,7 @@ func (r *Recording) Replay(t *testing.T, boot func(p writelog.Point, disk string
 
 	seen := map[string]int{}
 	begin := time.Now()
-	all := points(l, writes, n, seed)
+	all := points(l, writes, r.Finalized, n, seed)
 	var booting time.Duration
 	booted, bad := 0, 0
 	for i, p := range all {
@@ -139,11 +139,20 @@ func (r *Recording) look(root fileSystem, p writelog.Point) (l *look, err error)
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	undo, wrong := root.mend(dir)
-	if undo == nil {
-		return nil, wrong
+	super, err := root.super()
+	if err != nil {
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, undo()) }()
+	name, detach, err := root.attach()
+	if err != nil {
+		return nil, err
+	}
+	undo, wrong := mend(name, dir)
+	defer func() {
+		err = errors.Join(err, undo(), detach())
+		_, back := root.disk.WriteAt(super, root.offset)
+		err = errors.Join(err, back)
+	}()
 	if wrong != nil {
 		return &look{problems: []error{wrong}}, nil
 	}
@@ -152,7 +161,7 @@ func (r *Recording) look(root fileSystem, p writelog.Point) (l *look, err error)
 	for _, p := range kept {
 		paths = append(paths, filepath.Join(r.Top, p))
 	}
-	if err := root.dump(files, paths); err != nil {
+	if err := dump(name, files, paths); err != nil {
 		return nil, err
 	}
 	l = lookAt(filepath.Join(files, r.Top), r.Domain)

@@ -38,7 +38,7 @@ const setup = `set -e
 root=$1 dir=$2
 mount --make-rprivate /
 if [ -n "$3" ]; then mount -t ext4 "$3" "$dir/top"; else mount -t tmpfs tmpfs "$dir/top"; fi
-mkdir "$dir/top/upper" "$dir/top/work" "$dir/top/root"
+mkdir -p "$dir/top/upper" "$dir/top/work" "$dir/top/root"
 chmod 755 "$dir/top" "$dir/top/upper"
 mount -t overlay -o "lowerdir=$root,upperdir=$dir/top/upper,workdir=$dir/top/work" overlay "$dir/top/root"
 data=$dir
