@@ -36,7 +36,7 @@ func SVG(w io.Writer, boots []Timeline) error {
 	fmt.Fprintf(&b, "<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n", width, height)
 	for i, t := range boots {
 		fmt.Fprintf(&b, "<g transform=\"translate(%d,0)\">\n<text x=\"%d\" y=\"20\" font-size=\"14\">%s</text>\n", gap+i*(panel+gap), margin, escape(t.Title))
-		for s := 0.0; s <= longest; s += step(longest) {
+		for s, by := 0.0, step(longest); s <= longest; s += by {
 			fmt.Fprintf(&b, "<path d=\"M%.1f %dV%d\" stroke=\"#dde3e8\"/><text x=\"%.1f\" y=\"%d\" fill=\"#667\">%.0f s</text>\n", x(s), top-8, height-gap, x(s)+2, top-12, s)
 		}
 		for n, s := range t.Spans {
@@ -67,7 +67,7 @@ func step(longest float64) float64 {
 			return s
 		}
 	}
-	return 1000
+	return longest / 10
 }
 
 func clip(s string) string {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,7 +59,7 @@ func Parse(out string, on, end float64) (Timeline, error) {
 		}
 		if before < 0 {
 			first, _, _ := strings.Cut(line, " ")
-			s, err := strconv.ParseFloat(first, 64)
+			s, err := number(first)
 			if err != nil || s > on {
 				return fail(line, errors.New("not an uptime of this boot"))
 			}
@@ -69,9 +70,9 @@ func Parse(out string, on, end float64) (Timeline, error) {
 		key, value, _ := strings.Cut(line, "=")
 		switch key {
 		case "clock":
-			clock, err = strconv.ParseFloat(value, 64)
+			clock, err = number(value)
 		case "uptime":
-			up, err = strconv.ParseFloat(value, 64)
+			up, err = number(value)
 		case "UserspaceTimestampMonotonic":
 			var s float64
 			if s, err = microseconds(value); err == nil {
@@ -115,6 +116,15 @@ func Parse(out string, on, end float64) (Timeline, error) {
 	t.Spans = slices.DeleteFunc(t.Spans, func(s Span) bool { return s.From >= end })
 	slices.SortStableFunc(t.Spans, func(a, b Span) int { return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To)) })
 	return t, nil
+}
+
+// number reads seconds that a picture can have.
+func number(s string) (float64, error) {
+	n, err := strconv.ParseFloat(s, 64)
+	if err == nil && !(math.Abs(n) < 1e12) { // nor NaN
+		err = errors.New("no time")
+	}
+	return n, err
 }
 
 func microseconds(s string) (float64, error) {
@@ -162,7 +172,7 @@ func container(value string, at func(time.Time) float64) (Span, error) {
 func entry(line string) (Span, bool) {
 	rest, ok := strings.CutPrefix(line, "[")
 	stamp, text, found := strings.Cut(rest, "]")
-	at, err := strconv.ParseFloat(strings.TrimSpace(stamp), 64)
+	at, err := number(strings.TrimSpace(stamp))
 	_, said, says := strings.Cut(text, "]: ")
 	if !says {
 		_, said, says = strings.Cut(text, ": ")

@@ -52,6 +52,7 @@ func TestParseRefuses(t *testing.T) {
 		{"100.00 150.00\n", "has told nothing"},
 		{"hello\n", "not an uptime"},
 		{"200.00 150.00\n", "not an uptime"},
+		{"NaN\n", "not an uptime"},
 		{"1.0\nclock=x\n", "clock=x"},
 		{"1.0\nUserspaceTimestampMonotonic=\n", "Userspace"},
 		{"1.0\ncontainer=/a yesterday today\n", "yesterday"},
@@ -114,4 +115,20 @@ func TestText(t *testing.T) {
 			t.Errorf("the text lacks %q:\n%s", line, text)
 		}
 	}
+}
+
+// Whatever a machine tells, it is drawn or refused.
+func FuzzParse(f *testing.F) {
+	f.Add(told)
+	f.Add("1.0\nclock=1e300\nuptime=-inf\ncontainer=/a 0001-01-01T00:00:00Z 9999-01-01T00:00:00Z\n")
+	f.Fuzz(func(t *testing.T, out string) {
+		boot, err := Parse(out, 110, 90)
+		if err != nil {
+			return
+		}
+		if err := SVG(io.Discard, []Timeline{boot}); err != nil {
+			t.Error(err)
+		}
+		Text([]Timeline{boot})
+	})
 }
