@@ -65,6 +65,7 @@ func (c Config) files(t *tree.Tree, ids disk.IDs, lock *builder.Lock) ([]file, e
 		{path: "boot/prose/grub.cfg", mode: 0o644, text: []byte(menu(uuid))},
 		// An empty one: with none at all systemd would go through every preset.
 		{path: "etc/machine-id", mode: 0o444},
+		{path: "etc/cloud/cloud.cfg.d/99-network.cfg", mode: 0o644, text: text("network.cfg")},
 		// Not the guide's: it has people install an engine that has such a pool
 		// of its own. Debian's has none, and the Pod's network would not be.
 		{path: "etc/docker/daemon.json", mode: 0o644, text: text("daemon.json")},
