@@ -64,6 +64,7 @@ func items(w *world, s step, errs map[string]string, records []status.Record) []
 		if e := errs[key]; e != "" {
 			it := item(key, status.Failed, "The machine cannot be set up as it should be.")
 			it.Why = sentence(e)
+			it.Do, it.Type = "If the disk is full, make room, or make it larger at your provider. See what the machine tried:", []string{"df -h /", "sudo journalctl -u prose-firstboot -n 30"}
 			list = append(list, it)
 		}
 	}
@@ -75,6 +76,11 @@ func items(w *world, s step, errs map[string]string, records []status.Record) []
 	}
 	if len(w.untold) > 0 {
 		list = append(list, alertsItem(w))
+	}
+	for i := range list {
+		if it := &list[i]; it.Progress == status.Failed && it.Again.IsZero() {
+			it.Again = w.now.Add(timerEvery).UTC().Truncate(time.Second)
+		}
 	}
 	return list
 }
@@ -121,14 +127,17 @@ func settingsItem(w *world) status.Item {
 	case w.state.Reset:
 		return item(itemSettings, status.Doing, "The machine goes back to its beginning, and forgets "+w.state.Domain+".")
 	case len(w.report.Problems) > 0:
-		it := item(itemSettings, status.Owner, fmt.Sprintf("The settings have %s. None of them is used until all are right.", count(len(w.report.Problems), "mistake")))
+		it := item(itemSettings, status.Owner, fmt.Sprintf("The settings have %s. None of the settings is used until all are right.", count(len(w.report.Problems), "mistake")))
 		if w.state.Domain != "" {
 			it.What = fmt.Sprintf("The settings have %s. What was set up before goes on.", count(len(w.report.Problems), "mistake"))
 		}
 		for _, p := range w.report.Problems {
 			text := p.String() + "."
 			if p.Hint != "" {
-				text += " Hint: " + p.Hint + "."
+				text += " Hint: " + p.Hint
+				if !strings.HasSuffix(text, "?") {
+					text += "."
+				}
 			}
 			it.Points = append(it.Points, text)
 		}
@@ -199,7 +208,7 @@ func day(t time.Time) string { return t.UTC().Format("2 January 2006") }
 func nginxItem(w *world, errs map[string]string) status.Item {
 	if e := errs[itemNGINX]; e != "" {
 		it := item(itemNGINX, status.Failed, "NGINX does not serve the sites of "+w.settings.Domain+".")
-		it.Why, it.Do, it.Type = sentence(e), "See what it says:", []string{"systemctl status nginx", "sudo journalctl -u nginx -n 20"}
+		it.Why, it.Do, it.Type = sentence(e), "The machine tries again by itself. See what NGINX says:", []string{"systemctl status nginx", "sudo journalctl -u nginx -n 20"}
 		return it
 	}
 	if !w.siteTaken() {
@@ -208,7 +217,8 @@ func nginxItem(w *world, errs map[string]string) status.Item {
 	for _, host := range sortedHosts(w.certs) {
 		if w.certs[host].HTTPS.Down {
 			it := item(itemNGINX, status.Failed, "NGINX does not answer on port 443.")
-			it.Do, it.Type = "See what it says:", []string{"systemctl status nginx"}
+			it.Why = "Until it does, nobody reaches the web app and the dashboard."
+			it.Do, it.Type = "See why it does not run:", []string{"systemctl status nginx"}
 			return it
 		}
 	}
@@ -281,7 +291,11 @@ func dnsItem(w *world, records []status.Record) status.Item {
 		}
 		it := item(itemDNS, status.Owner, fmt.Sprintf("Of the records that %s needs, %s.", w.settings.Domain, strings.Join(parts, " and ")))
 		it.Why = "Without them nobody finds this machine, and no authority signs certificates for it."
-		it.Do = "Add the records below where you manage the DNS of " + w.settings.Domain + ", and remove what is there instead. A change can take an hour until the world sees it."
+		it.Do = "Log in at the provider of the domain " + w.settings.Domain + ", open its DNS settings, and add the records below. "
+		if wrong > 0 {
+			it.Do += "Remove what is there instead, such as addresses of another machine. "
+		}
+		it.Do += "It can take an hour until the world sees a change."
 		it.Again = w.now.Add(lookSoon).UTC().Truncate(time.Second)
 		return it
 	}
@@ -310,6 +324,9 @@ func isOrAre(n int) string {
 func needed(w *world, host string) bool {
 	return w.settings.Federation || host != "groups."+w.settings.Domain
 }
+
+// lookAt is what mostly stands between a machine and its certificates.
+const lookAt = "look whether the DNS records are right, and whether your provider's firewall lets everybody to the ports 80 and 443."
 
 // certificatesItem is about the names that an authority certifies; apexWaits
 // says that the domain's own waits for the owner, which has an item of its own.
@@ -355,17 +372,18 @@ func certificatesItem(w *world, s step, errs map[string]string, apexWaits bool) 
 	case len(lacking) == 0 && len(late) == 0 && len(failing) == 0:
 		return item(itemCertificates, status.Done, "All names have a certificate that browsers trust.")
 	case len(lacking) == 0:
-		names := failing
-		if len(names) == 0 {
-			names = late
-		}
-		it := item(itemCertificates, status.Warning, "The renewal of "+strings.Join(names, ", ")+" does not work yet. The certificates of before are still good.")
+		it := item(itemCertificates, status.Warning, "The renewal for "+strings.Join(failing, ", ")+" does not work yet. The certificates of before are still good.")
 		it.Why, it.Again = sentence(why), again
+		if len(failing) == 0 {
+			it.What = "The certificate of " + strings.Join(late, ", ") + " ends soon and is not renewed yet. It is still good."
+		}
+		it.Do = "Nothing for now: the machine goes on by itself. If it lasts for days, " + lookAt
 		return it
 	case len(failing) > 0:
 		it := item(itemCertificates, status.Failed, "No certificate could be had for "+strings.Join(failing, ", ")+".")
 		it.Why, it.Again = sentence(why), again
-		it.Do, it.Type = "The machine tries again by itself. When you have mended something, have it try now:", []string{"sudo prose-firstboot renew"}
+		it.Do = strings.ToUpper(lookAt[:1]) + lookAt[1:] + " The machine tries again by itself. When you have mended something, have it try now:"
+		it.Type = []string{"sudo prose-firstboot renew"}
 		return it
 	}
 	it := item(itemCertificates, status.Doing, "They are ordered when the DNS records are there. Until then browsers warn.")

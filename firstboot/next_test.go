@@ -190,16 +190,18 @@ func TestListedNetworksAreSaid(t *testing.T) {
 	}
 }
 
-// What every state says, and why.
-func TestOverall(t *testing.T) {
+// A situation is a machine that is settled but for one thing.
+type situation struct {
+	name    string
+	change  func(*world)
+	errs    map[string]string
+	records []status.Record
+	want    status.State
+}
+
+func situations() []situation {
 	no := false
-	for _, c := range []struct {
-		name    string
-		change  func(*world)
-		errs    map[string]string
-		records []status.Record
-		want    status.State
-	}{
+	return []situation{
 		{"ready", func(w *world) {}, nil, nil, status.Ready},
 		{"no account yet", func(w *world) { w.state.Account = false; w.pod.account = &no }, nil, nil, status.Ready},
 		{"no domain", func(w *world) { w.settings.Domain, w.asked, w.state = "", "", state{} }, nil, nil, status.Waiting},
@@ -258,8 +260,36 @@ func TestOverall(t *testing.T) {
 		{"the disk is full", func(w *world) { w.disk = disk{Size: 100, Free: 10} }, nil, nil, status.Degraded},
 		{"a restart is due", func(w *world) { w.reboot = true }, nil, nil, status.Ready},
 		{"alerts do not arrive", func(w *world) { w.untold = map[string]alert.Channel{"mail": {Error: "x"}} }, nil, nil, status.Degraded},
+		{"wrong settings at first, with places", func(w *world) {
+			w.state = state{}
+			w.report.Problems = []settings.Problem{{At: settings.Place{Source: settings.Files, Path: "/etc/prose-firstboot.d/10-settings.yaml", Line: 3}, Key: "smtp.prot", Message: "is no setting", Hint: "did you mean smtp.port?"}}
+		}, nil, nil, status.Waiting},
+		{"DNS says nothing", func(w *world) { w.state.Ready = time.Time{}; cert(w, domain, unsigned) }, nil,
+			[]status.Record{{Name: domain, Type: "A", State: status.Unknown}}, status.Working},
+		{"one record is missing and two are wrong", func(w *world) { w.state.Ready = time.Time{}; cert(w, domain, unsigned) }, nil,
+			[]status.Record{{Name: domain, Type: "A", State: status.Missing}, {Name: "a." + domain, Type: "A", State: status.Wrong}, {Name: "b." + domain, Type: "A", State: status.Wrong}}, status.Waiting},
+		{"the dashboard's door is open", func(w *world) {
+			w.state.Ready = time.Time{}
+			cert(w, "admin.prose."+domain, func(st *certificate.State) {
+				unsigned(st)
+				st.Hold = "the dashboard's door is not seen to be closed: GET / is answered with status 200"
+			})
+		}, nil, nil, status.Working},
+		{"an account is to be made", func(w *world) {
+			w.state.Account, w.pod.account, w.settings.Admin.Username = false, &no, "alice"
+		}, nil, nil, status.Ready},
+		{"a certificate ends soon", func(w *world) {
+			cert(w, domain, func(st *certificate.State) {
+				st.Live.NotBefore, st.Live.NotAfter = t0.Add(-80*24*time.Hour), t0.Add(5*24*time.Hour)
+			})
+		}, nil, nil, status.Degraded},
 		{"files cannot be written", func(w *world) {}, map[string]string{itemSetup: "no space left"}, nil, status.Degraded},
-	} {
+	}
+}
+
+// What every state is, and why.
+func TestOverall(t *testing.T) {
+	for _, c := range situations() {
 		w := settled()
 		c.change(w)
 		list := items(w, next(w, nil), c.errs, c.records)

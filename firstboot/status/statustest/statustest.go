@@ -106,7 +106,7 @@ func links() []status.Link {
 func invalid() status.Status {
 	return status.Status{State: status.Waiting, Items: []status.Item{
 		{Key: "settings", Title: "Settings", Progress: status.Owner,
-			What: "The settings have 3 mistakes. None of them is used until all are right.",
+			What: "The settings have 3 mistakes. None of the settings is used until all are right.",
 			Points: []string{
 				`/etc/prose-firstboot.d/10-settings.yaml:1: domain "example" is no domain name: it has no dot.`,
 				"/etc/prose-firstboot.d/10-settings.yaml:4: smtp.prot is no setting. Write smtp.port.",
@@ -140,7 +140,7 @@ func dns() status.Status {
 			status.Item{Key: "dns", Title: "DNS records", Progress: status.Owner,
 				What:  "3 records are missing and 2 are wrong.",
 				Why:   "Without them nobody finds this machine, and no authority signs certificates for it.",
-				Do:    "Add the records below where you manage the DNS of example.org, and remove what is there instead. A change can take an hour until the world sees it.",
+				Do:    "Log in at the provider of the domain example.org, open its DNS settings, and add the records below. Remove what is there instead, such as addresses of another machine. It can take an hour until the world sees a change.",
 				Again: At.Add(time.Minute)},
 			status.Item{Key: "certificates", Title: "Certificates", Progress: status.Doing,
 				What: "They are ordered when the DNS records are there. Until then browsers warn."}),
