@@ -112,7 +112,7 @@ func TestSupport(t *testing.T) {
 		fmt.Fprintf(&logs, "I was told %s, in quotes %q, in base64 %s\n", secrets[name], secrets[name], base64.StdEncoding.EncodeToString([]byte(secrets[name])))
 	}
 	const claim = "AAAAAGmFZ40x9QZk2n8T0cJm3bVYq1oWpEo5rS7uHdLfGyXa6NvKtRiCjBPzMwQeDlUhOg"
-	fmt.Fprintf(&logs, "GET https://admin.prose.example.org/claim/%s 200\nAuthorization: Bearer c4nary-bearer\nCookie: __Host-prose-claim=c4nary-cookie\ninvitation_token: \"c4nary-invitation\"\nalice@example.org has joined\n", claim)
+	fmt.Fprintf(&logs, "GET https://admin.prose.example.org/claim/%s 200\nAuthorization: Bearer c4nary-bearer\nCookie: __Host-prose-claim=c4nary-cookie\ninvitation_token: \"c4nary-invitation\"\nalice@example.org has joined\nposting to https://old.example/c4naryOldHook\n", claim)
 
 	now := t0
 	m := &machine{at: t.TempDir(), clock: func() time.Time { return now }, engine: chatty(t, logs.String())}
@@ -179,6 +179,17 @@ func TestSupport(t *testing.T) {
 				t.Errorf("%s has %s:\n%s", name, c, text)
 			}
 		}
+	}
+
+	// Not by the redactor alone.
+	set, report := settings.Load(m.at)
+	for _, l := range settings.Shown(&set, report) {
+		if secrets[l.Key] != "" && l.Value != "***" {
+			t.Errorf("%s is shown", l.Key)
+		}
+	}
+	if text, err := m.records(); err != nil || strings.Contains(text, "PRIVATE KEY") {
+		t.Errorf("%v: %s", err, text)
 	}
 
 	// What is there is left alone.
