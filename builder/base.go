@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/debian"
 	"github.com/prose-im/prose-image/builder/output"
 	"github.com/prose-im/prose-image/overlays"
@@ -22,8 +23,8 @@ var base = kind{
 		l := Layer{Kind: "base", Inputs: []Input{
 			text("suite", in.Lock.Suite),
 			text("arch", in.Lock.Arch),
-			{Name: "packages", Value: fmt.Sprintf("%d locked", len(in.Lock.Packages)), Sum: packagesSum(in.Lock.Packages)},
-			{Name: "asked for", Value: fmt.Sprintf("%d names", len(in.Lock.Request)), Sum: strings.Join(in.Lock.Request, " ")},
+			{Name: "packages", Value: fmt.Sprintf("%d locked", len(in.Lock.Packages)), Sum: packagesSum(in.Lock.Packages), Parts: packageParts(in.Lock.Packages)},
+			{Name: "asked for", Value: fmt.Sprintf("%d names", len(in.Lock.Request)), Sum: strings.Join(in.Lock.Request, " "), Parts: nameParts(in.Lock.Request)},
 			content("sources", []byte(in.Lock.Sources)),
 			text("epoch", fmt.Sprint(p.Epoch.Unix())),
 			sumOf("initrd", in.Initrd),
@@ -47,12 +48,16 @@ var base = kind{
 		if err := debian.Fetch(ctx, m.cache, m.in.Lock.Packages); err != nil {
 			return err
 		}
+		// It needs no name, and without one nothing is left of it when this
+		// process is killed.
 		spool, err := os.CreateTemp(m.cache, "base-*.tar")
 		if err != nil {
 			return err
 		}
-		defer os.Remove(spool.Name())
 		defer spool.Close()
+		if err := os.Remove(spool.Name()); err != nil {
+			return err
+		}
 		b := debian.Base{
 			Suite: m.in.Lock.Suite, Arch: m.in.Lock.Arch, Sources: m.in.Lock.Sources,
 			Locked: m.in.Lock.Packages, Packages: m.in.Lock.Request, Epoch: m.plan.Epoch,
@@ -95,4 +100,18 @@ func packagesSum(packages []debian.Package) string {
 	}
 	slices.Sort(sums)
 	return strings.Join(sums, " ")
+}
+
+func packageParts(packages []debian.Package) (parts []cache.Part) {
+	for _, p := range packages {
+		parts = append(parts, cache.Part{Name: p.Name + ":" + p.Arch, Value: p.Version, Sum: p.SHA256})
+	}
+	return parts
+}
+
+func nameParts(names []string) (parts []cache.Part) {
+	for _, n := range names {
+		parts = append(parts, cache.Part{Name: n, Sum: n})
+	}
+	return parts
 }

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/disk"
 	"github.com/prose-im/prose-image/builder/format"
 	"github.com/prose-im/prose-image/builder/layer"
@@ -36,6 +37,7 @@ type Config struct {
 	Agent    string        // directory of the agent's binaries; empty: see Agents
 	Agents   fs.FS         // the agent's binaries when Agent is empty; nil: those beside this program
 	Formats  []string      // instead of the recipe's; nil: the recipe's
+	Offline  bool          // what is not in the cache, and not on this machine, is an OfflineError
 	Progress progress.Func // nil: nobody watches
 }
 
@@ -88,11 +90,11 @@ func (c *Config) fill() error {
 		c.Progress = progress.Discard
 	}
 	if c.Cache == "" {
-		dir, err := os.UserCacheDir()
+		dir, err := cache.DefaultDir()
 		if err != nil {
-			return fmt.Errorf("finding the cache: %w", err)
+			return err
 		}
-		c.Cache = filepath.Join(dir, "prose-image")
+		c.Cache = dir
 	}
 	for _, dir := range []string{c.Cache, c.Out} {
 		if dir == "" {
@@ -122,11 +124,32 @@ func (c *Config) findAgent() error {
 
 // Bake makes the artifacts of a recipe. When it fails, those that it had made
 // until then are gone again.
-func Bake(ctx context.Context, c Config) (_ *Result, err error) {
+func Bake(ctx context.Context, c Config) (*Result, error) {
 	if err := c.fill(); err != nil {
 		return nil, err
 	}
+	release, err := cache.Use(ctx, c.Cache)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	// A cached layer is read for damage only before a disk is written from it,
+	// and then those over it may be of no use either: begin again without it.
+	const tries = 10 // against a disk that damages whatever it is given
+	for range tries {
+		r, err := bake(ctx, c)
+		var layer *damagedLayerError
+		if !errors.As(err, &layer) {
+			return r, err
+		}
+		if err := drop(c, layer.kind, layer.key, layer.err); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("baking: the cache %s damages layers as soon as they are made", c.Cache)
+}
 
+func bake(ctx context.Context, c Config) (_ *Result, err error) {
 	// 1. What is asked, and exactly which parts that means.
 	in, err := load(ctx, &c)
 	if err != nil {
@@ -137,6 +160,12 @@ func Bake(ctx context.Context, c Config) (_ *Result, err error) {
 	plan, err := NewPlan(in)
 	if err != nil {
 		return nil, err
+	}
+
+	if c.Offline {
+		if err := in.lacks(ctx, &c, plan); err != nil {
+			return nil, err
+		}
 	}
 
 	// 3. The layers that all platforms share.
@@ -166,7 +195,7 @@ func Bake(ctx context.Context, c Config) (_ *Result, err error) {
 			return nil, err
 		}
 		made, err := own.disk(ctx, d, old)
-		b.made, b.files, b.wrote = own.made, own.files, own.wrote
+		b.made, b.open, b.wrote = own.made, own.open, own.wrote
 		if err != nil {
 			return nil, err
 		}
@@ -187,11 +216,11 @@ type baking struct {
 	in     *Inputs
 	plan   *Plan
 	tree   *tree.Tree     // the layers so far, merged
-	layers []*layer.Layer // the same, apart
-	keys   []Key
+	layers []*cachedLayer // the same, apart
+	keys   []lowerLayer   // of the same
 	made   []Made
-	files  []*os.File
-	wrote  []string // paths of artifacts
+	open   []*cachedLayer // of all platforms
+	wrote  []string       // paths of artifacts
 }
 
 // branch starts the layers of a platform over the shared ones. The last
@@ -201,14 +230,18 @@ func (b *baking) branch(last bool) (*baking, error) {
 	if last {
 		return &own, nil
 	}
+	var layers []*layer.Layer
+	for _, l := range b.layers {
+		layers = append(layers, l.Layer)
+	}
 	var err error
-	own.tree, err = tree.Merge(b.layers...)
+	own.tree, err = tree.Merge(layers...)
 	return &own, err
 }
 
 func (b *baking) close() {
-	for _, f := range b.files {
-		f.Close()
+	for _, l := range b.open {
+		l.file.Close()
 	}
 }
 
@@ -221,30 +254,34 @@ func (b *baking) withdraw() {
 
 // layer makes or finds one layer and lays it over the tree.
 func (b *baking) layer(ctx context.Context, l Layer, platform string) error {
-	key, err := l.key(b.tree, b.keys)
+	inputs, err := l.resolved(b.tree, b.keys)
 	if err != nil {
 		return err
 	}
-	store := cache{b.c.Cache}
-	found, f, err := store.open(l.Kind, key)
+	key := layerKey(l.Kind, inputs)
+	found, err := openLayer(b.c.Cache, l.Kind, key)
+	var damaged *cache.DamagedError
+	if errors.As(err, &damaged) {
+		if err := drop(b.c, l.Kind, key, damaged); err != nil {
+			return err
+		}
+		err = fs.ErrNotExist
+	}
 	cached := err == nil
 	if errors.Is(err, fs.ErrNotExist) {
 		err = b.c.Progress.Do("bake", l.Kind, func() (int64, error) {
-			err := store.make(key, func(create createFunc) error {
-				return lookupKind(l.Kind).make(ctx, &making{in: b.in, plan: b.plan, platform: platform, cache: b.c.Cache, below: b.tree, create: create})
+			record := cache.Record{Kind: l.Kind, Platform: platform, Inputs: inputs}
+			err := makeLayer(ctx, b.c.Cache, key, record, func(create createFunc) error {
+				return lookupKind(l.Kind).make(ctx, &making{in: b.in, plan: b.plan, platform: platform, cache: b.c.Cache, offline: b.c.Offline, below: b.tree, create: create})
 			})
 			if err != nil {
-				return 0, fmt.Errorf("baking layer %s: %w", l.Kind, output.Explain(err, store.path(key), 0))
+				return 0, fmt.Errorf("baking layer %s: %w", l.Kind, output.Explain(err, cache.LayerPath(b.c.Cache, key.String()), 0))
 			}
-			found, f, err = store.open(l.Kind, key)
-			if err != nil {
+			if found, err = openLayer(b.c.Cache, l.Kind, key); err != nil {
 				return 0, fmt.Errorf("baking layer %s: %w", l.Kind, err)
 			}
-			info, err := f.Stat()
-			if err != nil {
-				return 0, err
-			}
-			return info.Size(), nil
+			found.checked = true
+			return found.record.Size, nil
 		})
 	} else if cached {
 		b.c.Progress(progress.Event{Stage: "bake", Name: l.Kind, State: progress.Cached})
@@ -252,12 +289,12 @@ func (b *baking) layer(ctx context.Context, l Layer, platform string) error {
 	if err != nil {
 		return err
 	}
-	b.files = append(b.files, f)
-	if err := b.tree.Add(found); err != nil {
+	b.open = append(b.open, found)
+	if err := b.tree.Add(found.Layer); err != nil {
 		return err
 	}
 	b.layers = append(b.layers[:len(b.layers):len(b.layers)], found)
-	b.keys = append(b.keys[:len(b.keys):len(b.keys)], key)
+	b.keys = append(b.keys[:len(b.keys):len(b.keys)], lowerLayer{l.Kind, key})
 	b.made = append(b.made, Made{Kind: l.Kind, Platform: platform, Key: key.String(), Entries: len(found.Entries), Cached: cached})
 	return nil
 }
@@ -273,7 +310,7 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 	h := newHash("disk")
 	h.add("revision", fmt.Sprint(diskRevision))
 	for _, k := range b.keys {
-		h.add("layer", k.String())
+		h.add("layer", k.key.String())
 	}
 	h.add("release", b.plan.Release.String())
 	h.add("free", fmt.Sprint(d.Free))
@@ -292,6 +329,9 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 	}
 	if len(missing) == 0 {
 		return artifacts, nil
+	}
+	if err := b.check(ctx); err != nil {
+		return nil, err
 	}
 	// From here on the old record may be wrong about files of the same name.
 	if err := os.Remove(filepath.Join(b.c.Out, ManifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {

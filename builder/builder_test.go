@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/debian"
 	"github.com/prose-im/prose-image/builder/layer"
 	"github.com/prose-im/prose-image/builder/recipe"
@@ -125,14 +126,15 @@ func TestKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		keys := map[string]Key{"release": p.Release}
-		var lower []Key
+		var lower []lowerLayer
 		for _, l := range slices.Concat(p.Layers, p.Disks[0].Layers) {
-			k, err := l.key(below, lower)
+			inputs, err := l.resolved(below, lower)
 			if err != nil {
 				t.Fatal(err)
 			}
+			k := layerKey(l.Kind, inputs)
 			keys[l.Kind] = k
-			lower = append(lower, k)
+			lower = append(lower, lowerLayer{l.Kind, k})
 		}
 		return keys
 	}
@@ -453,10 +455,11 @@ func TestScrub(t *testing.T) {
 }
 
 func TestCacheEntriesAreWhole(t *testing.T) {
-	c := cache{t.TempDir()}
+	dir := t.TempDir()
 	key := newHash("test").sum()
+	record := cache.Record{Kind: "x", Inputs: []Input{text("suite", "trixie")}}
 	broken := errors.New("broken")
-	err := c.make(key, func(create createFunc) error {
+	err := makeLayer(t.Context(), dir, key, record, func(create createFunc) error {
 		w, err := create(nil)
 		if err != nil {
 			t.Fatal(err)
@@ -469,13 +472,13 @@ func TestCacheEntriesAreWhole(t *testing.T) {
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
-	if _, _, err := c.open("x", key); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := openLayer(dir, "x", key); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a layer that failed is in the cache: %v", err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(c.dir, "layers", "*")); left != nil {
+	if left, _ := filepath.Glob(filepath.Join(dir, "layers", "*")); left != nil {
 		t.Errorf("left: %q", left)
 	}
-	err = c.make(key, func(create createFunc) error {
+	err = makeLayer(t.Context(), dir, key, record, func(create createFunc) error {
 		w, err := create([]string{"gone"})
 		if err != nil {
 			return err
@@ -485,12 +488,55 @@ func TestCacheEntriesAreWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, f, err := c.open("x", key)
+	l, err := openLayer(dir, "x", key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	if fmt.Sprint(l.Deletions) != "[gone]" || len(l.Entries) != 1 {
+	defer l.file.Close()
+	if fmt.Sprint(l.Deletions) != "[gone]" || len(l.Entries) != 1 || !reflect.DeepEqual(l.record.Inputs, record.Inputs) {
 		t.Errorf("%+v", l)
+	}
+	if err := l.record.Check(t.Context(), l.file); err != nil {
+		t.Error(err)
+	}
+	// A broken structure is damage, of which a bake makes the layer anew.
+	path := cache.LayerPath(dir, key.String())
+	b, err := os.ReadFile(path)
+	if err == nil {
+		b[1024+150] ^= 1 // in the checksum of its header
+		err = os.WriteFile(path, b, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var damaged *cache.DamagedError
+	if _, err := openLayer(dir, "x", key); !errors.As(err, &damaged) {
+		t.Errorf("a broken layer: %v", err)
+	}
+}
+
+func TestDifferences(t *testing.T) {
+	old := []Input{
+		text("suite", "trixie"), content("script", []byte("a")), {Name: "rules", Value: "a table", Sum: "1"},
+		{Name: "overlay", Value: "3 files", Sum: "1", Parts: []cache.Part{{Name: "etc/motd", Sum: "1"}, {Name: "etc/same", Sum: "1"}, {Name: "etc/old", Sum: "1"}}},
+		{Name: "packages", Value: "1 locked", Sum: "1", Parts: []cache.Part{{Name: "curl:amd64", Value: "8.1", Sum: "1"}}},
+		text("image", "api sha256:1"), text("image", "app sha256:1"), text("layer base", "1"),
+	}
+	now := []Input{
+		text("suite", "forky"), content("script", []byte("a")), {Name: "rules", Value: "a table", Sum: "2"},
+		{Name: "overlay", Value: "3 files", Sum: "2", Parts: []cache.Part{{Name: "etc/motd", Sum: "2"}, {Name: "etc/same", Sum: "1"}, {Name: "etc/new", Sum: "1"}}},
+		{Name: "packages", Value: "1 locked", Sum: "2", Parts: []cache.Part{{Name: "curl:amd64", Value: "8.2", Sum: "2"}}},
+		text("image", "api sha256:2"), text("image", "app sha256:1"),
+	}
+	want := []string{"suite: trixie became forky", "rules changed", "overlay: etc/motd changed", "overlay: etc/new is new", "overlay: etc/old is gone",
+		"packages: curl:amd64 8.1 became 8.2", "image: api sha256:1 became sha256:2"}
+	if got := differences(old, now, true); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if got := differences(now, now, false); got != nil {
+		t.Errorf("the same differs: %q", got)
+	}
+	if got := differences(old, now, false); len(got) != len(want)+1 {
+		t.Errorf("the layer below is not missed: %q", got)
 	}
 }

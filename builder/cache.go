@@ -1,15 +1,17 @@
 package builder
 
 import (
-	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
 
+	"github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/layer"
-	"github.com/prose-im/prose-image/builder/output"
+	"github.com/prose-im/prose-image/builder/progress"
 )
 
 // A Key names a layer by everything that goes into it.
@@ -17,65 +19,84 @@ type Key [sha256.Size]byte
 
 func (k Key) String() string { return hex.EncodeToString(k[:]) }
 
-// A cache keeps layers by key. An entry is one file that appears whole by
-// rename, so several bakes may share a cache and an interrupted one leaves no
-// broken entry.
-type cache struct{ dir string }
-
-func (c cache) path(k Key) string { return filepath.Join(c.dir, "layers", k.String()+".tar") }
-
-// open indexes a cached layer; the file stays open as long as the layer is
-// used. Not being there gives an error that is [fs.ErrNotExist].
-func (c cache) open(name string, k Key) (*layer.Layer, *os.File, error) {
-	f, err := os.Open(c.path(k))
-	if err != nil {
-		return nil, nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	l, err := layer.Read(name, f, info.Size())
-	if err != nil {
-		f.Close()
-		return nil, nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	return l, f, nil
+// A cachedLayer is a layer and the file that it lies in, which stays open as
+// long as the layer is used.
+type cachedLayer struct {
+	*layer.Layer
+	key     Key
+	file    *os.File
+	record  *cache.Record
+	checked bool // that its content is as it was made
 }
 
-// make runs fill to make the layer for key. Nothing is left of a layer that
-// was not finished.
-func (c cache) make(k Key, fill func(createFunc) error) error {
-	if err := os.MkdirAll(filepath.Dir(c.path(k)), 0o755); err != nil {
-		return err
-	}
-	f, err := output.Create(c.path(k))
+// openLayer indexes a cached layer. Not being there gives an error that is
+// [fs.ErrNotExist], a broken structure one that is a [cache.DamagedError].
+func openLayer(dir, name string, k Key) (*cachedLayer, error) {
+	f, record, err := cache.OpenLayer(dir, k.String())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer f.Discard()
-	buf := bufio.NewWriterSize(f, 1<<20)
-	var w *layer.Writer
-	err = fill(func(deletions []string) (*layer.Writer, error) {
-		if w != nil {
-			return nil, fmt.Errorf("BUG: a layer is begun twice")
+	l, err := layer.Read(name, f, record.Size)
+	if err != nil {
+		f.Close()
+		return nil, &cache.DamagedError{Path: f.Name(), Why: err.Error()}
+	}
+	return &cachedLayer{Layer: l, key: k, file: f, record: record}, nil
+}
+
+// makeLayer runs fill to make the layer for key.
+func makeLayer(ctx context.Context, dir string, k Key, r cache.Record, fill func(createFunc) error) error {
+	return cache.MakeLayer(ctx, dir, k.String(), r, func(to io.Writer) error {
+		var w *layer.Writer
+		err := fill(func(deletions []string) (*layer.Writer, error) {
+			if w != nil {
+				return nil, fmt.Errorf("BUG: a layer is begun twice")
+			}
+			var err error
+			w, err = layer.NewWriter(to, deletions)
+			return w, err
+		})
+		if err != nil {
+			return err
 		}
-		var err error
-		w, err = layer.NewWriter(buf, deletions)
-		return w, err
+		if w == nil {
+			return fmt.Errorf("BUG: a layer was not begun")
+		}
+		return w.Close()
 	})
-	if err != nil {
-		return err
+}
+
+// A damagedLayerError is a layer whose content is not what was made.
+type damagedLayerError struct {
+	kind string
+	key  Key
+	err  *cache.DamagedError
+}
+
+func (e *damagedLayerError) Error() string { return e.err.Error() }
+
+// check reads the layers that came from the cache for damage.
+func (b *baking) check(ctx context.Context) error {
+	for _, l := range b.layers {
+		if l.checked {
+			continue
+		}
+		var damaged *cache.DamagedError
+		if err := l.record.Check(ctx, l.file); errors.As(err, &damaged) {
+			return &damagedLayerError{l.Name, l.key, damaged}
+		} else if err != nil {
+			return err
+		}
+		l.checked = true
 	}
-	if w == nil {
-		return fmt.Errorf("BUG: a layer was not begun")
+	return nil
+}
+
+// drop removes a damaged layer and says so.
+func drop(c Config, kind string, k Key, why *cache.DamagedError) error {
+	c.Progress(progress.Event{Stage: "bake", Name: kind, State: progress.Damaged, Note: "it is made anew: " + why.Why})
+	if err := cache.DropLayer(c.Cache, k.String()); err != nil {
+		return fmt.Errorf("removing the damaged layer %s: %w", kind, err)
 	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	if err := buf.Flush(); err != nil {
-		return err
-	}
-	return f.Commit()
+	return nil
 }

@@ -22,11 +22,9 @@ var containers = kind{
 		return l
 	},
 	make: func(ctx context.Context, m *making) error {
-		var pinned []dockerstore.Pinned
-		for _, i := range m.in.Lock.Images {
-			pinned = append(pinned, dockerstore.Pinned{Reference: i.Name, Digest: i.Digest, Manifest: i.Manifest})
-		}
+		pinned := m.in.Lock.pinned()
 		source := m.in.images(m.cache)
+		source.Offline = m.offline
 		for _, p := range pinned {
 			if err := source.Fetch(ctx, p); err != nil {
 				return err
@@ -38,4 +36,12 @@ var containers = kind{
 		}
 		return dockerstore.Write(ctx, w, pinned, dockerstore.Options{Cache: m.cache, Time: m.plan.Epoch})
 	},
+}
+
+// pinned are the images as the store takes them.
+func (l *Lock) pinned() (pinned []dockerstore.Pinned) {
+	for _, i := range l.Images {
+		pinned = append(pinned, dockerstore.Pinned{Reference: i.Name, Digest: i.Digest, Manifest: i.Manifest})
+	}
+	return pinned
 }

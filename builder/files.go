@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/layer"
 	"github.com/prose-im/prose-image/builder/tree"
 	"github.com/prose-im/prose-image/overlays"
@@ -31,7 +32,7 @@ var files = kind{
 			l.Inputs = append(l.Inputs, text("pin", i.Name+" "+i.Digest))
 		}
 		if in.Overlay != nil {
-			l.Inputs = append(l.Inputs, sumOf("recipe", in.Overlay))
+			l.Inputs = append(l.Inputs, sumOf("overlay", in.Overlay))
 		}
 		return l
 	},
@@ -161,7 +162,11 @@ func refuseOwned(below *tree.Tree, list []overlays.File) error {
 }
 
 func sumOf(name string, list []overlays.File) Input {
-	return Input{Name: name, Value: fmt.Sprintf("%d files", len(list)), Sum: filesSum(list)}
+	in := Input{Name: name, Value: fmt.Sprintf("%d files", len(list)), Sum: filesSum(list)}
+	for _, f := range list {
+		in.Parts = append(in.Parts, cache.Part{Name: f.Path, Sum: filesSum([]overlays.File{f})})
+	}
+	return in
 }
 
 // filesSum hashes files with all their attributes.

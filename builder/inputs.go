@@ -47,6 +47,8 @@ func load(ctx context.Context, c *Config) (*Inputs, error) {
 		if err := in.Lock.fits(c.Lock, in.Recipe, in.request(), in.imageNames()); err != nil {
 			return nil, err
 		}
+	case errors.Is(err, fs.ErrNotExist) && c.Offline:
+		return nil, &NoLockError{Path: c.Lock, Recipe: c.Recipe}
 	case errors.Is(err, fs.ErrNotExist):
 		if err := in.resolve(ctx, c); err != nil {
 			return nil, err

@@ -22,6 +22,7 @@ type making struct {
 	plan     *Plan
 	platform string
 	cache    string
+	offline  bool
 	below    *tree.Tree // the layers below, merged; not to be changed
 	// create begins the layer; deletions are paths to remove from below.
 	create createFunc

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/recipe"
 	"github.com/prose-im/prose-image/builder/tree"
 )
@@ -46,11 +47,7 @@ type Layer struct {
 }
 
 // An Input is one thing that a layer is made from.
-type Input struct {
-	Name  string
-	Value string // for people: short, without line ends
-	Sum   string // what counts for the key
-}
+type Input = cache.Input
 
 // text is an input whose value is its own sum.
 func text(name, value string) Input { return Input{Name: name, Value: value, Sum: value} }
@@ -106,27 +103,39 @@ func releaseID(r *recipe.Recipe, l *Lock) (Key, error) {
 	return h.sum(), nil
 }
 
-// key names the layer by its inputs and by what it reads of the tree below.
-func (l Layer) key(below *tree.Tree, lower []Key) (Key, error) {
-	k := lookupKind(l.Kind)
-	h := newHash("layer " + l.Kind)
-	h.add("revision", fmt.Sprint(k.revision))
-	for _, in := range l.Inputs {
-		h.add(in.Name, in.Sum)
-	}
+// resolved are all inputs of the layer: those that the plan knows, and what it
+// reads of the tree below.
+func (l Layer) resolved(below *tree.Tree, lower []lowerLayer) ([]Input, error) {
+	inputs := []Input{text("revision", fmt.Sprint(lookupKind(l.Kind).revision))}
+	inputs = append(inputs, l.Inputs...)
 	for _, path := range l.Reads {
 		b, err := below.ReadFile(path)
 		if err != nil {
-			return Key{}, fmt.Errorf("planning layer %s: %w", l.Kind, err)
+			return nil, fmt.Errorf("planning layer %s: %w", l.Kind, err)
 		}
-		h.add(path, string(b))
+		inputs = append(inputs, content(path, b))
 	}
 	if l.ReadsAll {
-		for _, k := range lower {
-			h.add("layer below", k.String())
+		for _, below := range lower {
+			inputs = append(inputs, Input{Name: "layer " + below.kind, Value: below.key.String(), Sum: below.key.String()})
 		}
 	}
-	return h.sum(), nil
+	return inputs, nil
+}
+
+// A lowerLayer is a layer that others are laid over.
+type lowerLayer struct {
+	kind string
+	key  Key
+}
+
+// layerKey names a layer by all its inputs.
+func layerKey(kind string, inputs []Input) Key {
+	h := newHash("layer " + kind)
+	for _, in := range inputs {
+		h.add(in.Name, in.Sum)
+	}
+	return h.sum()
 }
 
 // Text shows the plan to people.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	"github.com/prose-im/prose-image/builder/cache"
 )
 
 // Check reads a recipe, what it names and its lock, and returns everything that
@@ -34,6 +36,11 @@ func Prepare(ctx context.Context, c Config) (*Plan, error) {
 	if err := c.fill(); err != nil {
 		return nil, err
 	}
+	release, err := cache.Use(ctx, c.Cache)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	in, err := load(ctx, &c)
 	if err != nil {
 		return nil, err
@@ -50,6 +57,11 @@ func UpdateLock(ctx context.Context, c Config, update bool) (string, error) {
 	if _, err := os.Stat(c.Lock); err == nil && !update {
 		return c.Lock, Check(c)
 	}
+	release, err := cache.Use(ctx, c.Cache)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	in, err := loadInputs(&c)
 	if err != nil {
 		return "", err

@@ -9,7 +9,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 
+	"github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/host"
 )
 
@@ -22,23 +25,43 @@ func CachePath(cache string, p Package) string {
 	return filepath.Join(cache, "packages", "sha256", p.SHA256+".deb")
 }
 
-// Missing lists the packages whose files the cache does not have.
-func Missing(cache string, packages []Package) []Package {
+// Missing lists the packages whose files the cache does not have as the lock
+// says, by hashing them; it notes the use of the others.
+func Missing(ctx context.Context, dir string, packages []Package) ([]Package, error) {
+	sound := make([]bool, len(packages))
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for i := range next {
+				path := CachePath(dir, packages[i])
+				if ctx.Err() == nil && hashes(path, packages[i]) == nil {
+					sound[i] = true
+					cache.Touch(path)
+				}
+			}
+		})
+	}
+	for i := range packages {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
 	var missing []Package
-	for _, p := range packages {
-		if info, err := os.Stat(CachePath(cache, p)); err != nil || info.Size() != p.Size {
+	for i, p := range packages {
+		if !sound[i] {
 			missing = append(missing, p)
 		}
 	}
-	return missing
+	return missing, context.Cause(ctx)
 }
 
 // Fetch brings the files that the cache lacks. A file enters the cache only
-// when its sha256 is right.
+// when its sha256 is right, and one that was damaged since is replaced.
 func Fetch(ctx context.Context, cache string, packages []Package) error {
-	missing := Missing(cache, packages)
-	if len(missing) == 0 {
-		return nil
+	missing, err := Missing(ctx, cache, packages)
+	if err != nil || len(missing) == 0 {
+		return err
 	}
 	dir := filepath.Join(cache, "packages", "sha256")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -76,7 +99,23 @@ func Fetch(ctx context.Context, cache string, packages []Package) error {
 
 // admit moves a downloaded file to its place when it is what it should be.
 func admit(from, to string, p Package) error {
+	if err := hashes(from, p); err != nil {
+		return err
+	}
 	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+// hashes reports how a file is not the package's.
+func hashes(path string, p Package) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -88,8 +127,5 @@ func admit(from, to string, p Package) error {
 	if got := hex.EncodeToString(h.Sum(nil)); got != p.SHA256 {
 		return fmt.Errorf("its sha256 is %s", got)
 	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return os.Rename(from, to)
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	shared "github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/output"
 )
 
@@ -50,7 +51,11 @@ func (c cache) open(digest string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.Open(p)
+	f, err := os.Open(p)
+	if err == nil {
+		shared.Touch(p)
+	}
+	return f, err
 }
 
 // read returns a whole small blob, verified. The error is fs.ErrNotExist when

@@ -16,7 +16,7 @@ type Source struct {
 	Cache    string // directory: blobs/sha256/HEX
 	Platform string // linux/amd64, linux/arm64
 	Mirror   Mirror // nil: every image is where its name says
-	Offline  bool   // what is not in the cache is a NotCachedError
+	Offline  bool   // what is neither in the cache nor on this machine is a NotCachedError
 	Jobs     int    // downloads at a time; 0: four
 
 	// Progress, if not nil, is told how many bytes of layers Fetch has read,
@@ -28,6 +28,7 @@ type Source struct {
 type NotCachedError struct {
 	Image string
 	Cache string // directory
+	Where string // it would be fetched from, if that is known
 }
 
 func (e *NotCachedError) Error() string {
@@ -215,10 +216,6 @@ func (in *session) open(ctx context.Context) (origin, error) {
 			in.err = err
 			return
 		}
-		if in.source.Offline {
-			in.err = &NotCachedError{Image: in.image.String(), Cache: in.source.Cache}
-			return
-		}
 		in.where = loc.String()
 		switch loc.kind {
 		case atLayout:
@@ -226,6 +223,10 @@ func (in *session) open(ctx context.Context) (origin, error) {
 		case atArchive:
 			in.origin, in.err = openArchive(loc, in.image, exact)
 		default:
+			if in.source.Offline {
+				in.err = &NotCachedError{Image: in.image.String(), Cache: in.source.Cache, Where: in.where}
+				return
+			}
 			in.origin, in.err = openRegistry(ctx, loc, in.image)
 		}
 	})

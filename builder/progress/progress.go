@@ -18,7 +18,8 @@ type State string
 // The states of a piece of work.
 const (
 	Started State = "started"
-	Cached  State = "cached" // it was there already
+	Cached  State = "cached"  // it was there already
+	Damaged State = "damaged" // it was there, and cannot be used
 	Done    State = "done"
 	Failed  State = "failed"
 )

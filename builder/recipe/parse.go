@@ -170,6 +170,15 @@ var units = []struct {
 	n    int64
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"", 1}}
 
+// ParseSize reads a number of bytes as recipes say it, such as "512MiB".
+func ParseSize(s string) (int64, error) {
+	n, p := parseBytes(s)
+	if p != nil {
+		return 0, fmt.Errorf("%s: %s", p.message, p.hint)
+	}
+	return n, nil
+}
+
 func parseBytes(s string) (int64, *problem) {
 	for _, u := range units {
 		digits, ok := strings.CutSuffix(s, u.name)
