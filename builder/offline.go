@@ -33,7 +33,7 @@ type OfflineError struct {
 
 func (e *OfflineError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "baking offline: the cache %s lacks %d packages and %d images", e.Cache, len(e.Packages), len(e.Images))
+	fmt.Fprintf(&b, "baking offline: the cache %s lacks %s and %s", e.Cache, count(len(e.Packages), "package"), count(len(e.Images), "image"))
 	for _, p := range e.Packages {
 		fmt.Fprintf(&b, "\n  package %s %s %s, %s, from %s", p.Name, p.Version, p.Arch, progress.Size(p.Size), p.URI)
 	}
@@ -41,6 +41,13 @@ func (e *OfflineError) Error() string {
 		fmt.Fprintf(&b, "\n  image %s, from %s", i.Image, i.Where)
 	}
 	return b.String()
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // Hint is what gets them.
@@ -68,6 +75,7 @@ func (in *Inputs) lacks(ctx context.Context, c *Config, plan *Plan) error {
 		for _, p := range in.Lock.pinned() {
 			var missing *dockerstore.NotCachedError
 			if err := source.Fetch(ctx, p); errors.As(err, &missing) {
+				missing.Image = p.Reference // as the lock says it
 				e.Images = append(e.Images, missing)
 			} else if err != nil {
 				return err

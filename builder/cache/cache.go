@@ -52,15 +52,34 @@ const removing = 2 * time.Minute
 // the file system has no locks it says so to nobody, and nothing can be removed
 // there either.
 func Use(ctx context.Context, dir string) (release func(), err error) {
-	f, err := os.Open(dir)
+	f, err := open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("opening the cache: %w", err)
+		return nil, err
 	}
 	if err := waitFor(ctx, f, unix.LOCK_SH, removing); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("waiting for a clean-up of the cache %s: %w", dir, err)
 	}
 	return func() { f.Close() }, nil
+}
+
+// A NoCacheError says that there is no cache where one is looked for.
+type NoCacheError struct{ Dir string }
+
+func (e *NoCacheError) Error() string { return "there is no cache in " + e.Dir }
+
+// Hint is what makes one.
+func (e *NoCacheError) Hint() string { return "the first bake makes it: prose-image bake RECIPE" }
+
+func open(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &NoCacheError{dir}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the cache: %w", err)
+	}
+	return f, nil
 }
 
 // An InUseError says that a bake counts on what is in a cache.
@@ -74,9 +93,9 @@ func (e *InUseError) Hint() string { return "wait for its end, and run the same 
 // alone keeps bakes out until release is called. It does not wait for those
 // that run: then the error is an [InUseError].
 func alone(dir string) (release func(), err error) {
-	f, err := os.Open(dir)
+	f, err := open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("opening the cache: %w", err)
+		return nil, err
 	}
 	switch err := flock(f, unix.LOCK_EX|unix.LOCK_NB); {
 	case errors.Is(err, unix.EWOULDBLOCK):

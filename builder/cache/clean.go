@@ -28,7 +28,7 @@ type Removal struct {
 func Clean(ctx context.Context, dir string, c Cleaning) ([]Removal, error) {
 	release, err := alone(dir)
 	if err != nil {
-		return nil, fmt.Errorf("cleaning: %w", err)
+		return nil, err
 	}
 	defer release()
 	left, err := leftovers(dir)

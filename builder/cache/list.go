@@ -92,6 +92,11 @@ func lookup(name string) kind {
 // list finds the entries of every kind, in the order of the table, the last
 // used first.
 func list(dir string) ([]Entry, error) {
+	f, err := open(dir)
+	if err != nil {
+		return nil, err
+	}
+	f.Close()
 	var entries []Entry
 	for _, k := range kinds {
 		names, err := entryNames(filepath.Join(dir, k.dir), k.suffix)

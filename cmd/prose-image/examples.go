@@ -34,6 +34,12 @@ var examples = map[string]string{
   …
   out/prose-0-generic-amd64.qcow2
 `,
+	"explain": `  $ prose-image explain pod.toml
+  base        cached   60fdbee78b09bb01
+  …
+  files       missing  2b1406454583d717
+              overlay: etc/motd changed
+`,
 	"seed": `  $ prose-image seed --domain example.org --ssh-key ~/.ssh/id_ed25519.pub -o seed.iso
   seed.iso
 `,
@@ -61,6 +67,20 @@ var examples = map[string]string{
 `,
 	"catalog gc": `  $ prose-image catalog gc --keep 3 --dry-run
   fedcba9876543210  prose 0 for amd64: its files are gone
+`,
+	"cache ls": `  $ prose-image cache ls
+  kind       entries  size       last used
+  layers     9        790.5 MiB  2026-11-28T09:15:44Z
+  packages   262      187.3 MiB  2026-11-28T09:15:01Z
+  blobs      21       44.1 MiB   2026-11-28T09:15:02Z
+  left over  0        0 B
+`,
+	"cache gc": `  $ prose-image cache gc --keep 20GiB --older 30d
+  left over/packages/incoming-1042  12.0 MiB: an interrupted bake left it
+  removed 1 entry, 12.0 MiB
+`,
+	"cache verify": `  $ prose-image cache verify
+  283 entries, 1.0 GiB, 0 damaged
 `,
 	"publish": `  $ prose-image publish out file:///srv/images --version 1.2.0
   upload   prose-1.2.0-generic-amd64.qcow2 1.3 s

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,12 +16,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/prose-im/prose-image/builder"
 	"github.com/prose-im/prose-image/builder/catalog"
+	"github.com/prose-im/prose-image/builder/debian"
 	"github.com/prose-im/prose-image/builder/format"
 	"github.com/prose-im/prose-image/builder/publish"
 	"github.com/prose-im/prose-image/builder/recipe"
@@ -34,6 +37,12 @@ func TestMain(m *testing.M) {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 			defer stop()
 			os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		},
+		"locked": func() {
+			if err := locked(os.Args[1], os.Args[2]); err != nil {
+				fmt.Fprintln(os.Stderr, "error:", err)
+				os.Exit(1)
+			}
 		},
 		"record": func() {
 			if err := record(os.Args[1], os.Args[2], os.Args[3:]); err != nil {
@@ -62,6 +71,30 @@ func record(dir, release string, files []string) error {
 			File: filepath.Base(name), Size: int64(len(b)), SHA256: fmt.Sprintf("%x", sha256.Sum256(b))})
 	}
 	return r.Record(context.Background(), filepath.Dir(files[0]), made)
+}
+
+// locked writes a lock that fits a recipe, with one package that nobody has.
+func locked(path, agents string) error {
+	l := &builder.Lock{Schema: 1, Date: time.Unix(1700000000, 0).UTC(), Suite: "trixie", Arch: "amd64", Sources: "deb http://deb.example trixie main\n",
+		Packages: []debian.Package{{Name: "docker.io", Version: "26.1.5", Arch: "amd64", Size: 10, SHA256: strings.Repeat("d", 64), URI: "http://deb.example/docker.deb"}}}
+	lock := builder.LockPath(path)
+	if err := l.Write(lock); err != nil {
+		return err
+	}
+	// What it lacks is what the recipe asks for.
+	var stale *builder.StaleLockError
+	if err := builder.Check(builder.Config{Recipe: path, Agent: agents}); !errors.As(err, &stale) {
+		return fmt.Errorf("an empty lock: %w", err)
+	}
+	for _, reason := range stale.Reasons {
+		if name, ok := strings.CutPrefix(reason, "it has no package "); ok {
+			l.Request = append(l.Request, name)
+		} else if name, ok := strings.CutPrefix(reason, "it has no container image "); ok {
+			digest := "sha256:" + strings.Repeat("e", 64)
+			l.Images = append(l.Images, builder.Image{Name: name, Digest: digest, Manifest: digest})
+		}
+	}
+	return l.Write(lock)
 }
 
 // TestScripts runs the program as a person would: one file a theme.

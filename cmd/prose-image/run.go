@@ -16,7 +16,7 @@ const (
 	exitDone     = 0
 	exitFailed   = 1
 	exitUsage    = 2 // wrong input or usage
-	exitFindings = 3 // test: a step failed
+	exitFindings = 3 // test: a step failed; cache verify: something is damaged
 
 	exitIncomplete = 77 // published in part; running it again goes on
 )
@@ -34,8 +34,9 @@ type verb struct {
 }
 
 // verbs lists the commands in the order of a first use.
-var verbs = []verb{initVerb, checkVerb, planVerb, lockVerb, bakeVerb, seedVerb, bootVerb, testVerb, publishVerb, sweepVerb,
-	catalogListVerb, catalogShowVerb, catalogChannelVerb, catalogCleanVerb, versionVerb}
+var verbs = []verb{initVerb, checkVerb, planVerb, lockVerb, bakeVerb, explainVerb, seedVerb, bootVerb, testVerb, publishVerb, sweepVerb,
+	catalogListVerb, catalogShowVerb, catalogChannelVerb, catalogCleanVerb,
+	cacheListVerb, cacheCleanVerb, cacheVerifyVerb, versionVerb}
 
 // A usageError is a command line that is not understood.
 type usageError struct {

@@ -105,6 +105,7 @@ func exitCode(err error) int {
 		release *catalog.UnknownReleaseError
 		channel *catalog.UnknownChannelError
 		name    *catalog.ChannelNameError
+		layer   *builder.UnknownLayerError
 
 		conflict   *publish.ConflictError
 		address    *publish.BadAddressError
@@ -121,7 +122,7 @@ func exitCode(err error) int {
 	}
 	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.As(err, &bundle) || errors.As(err, &stale) ||
 		errors.As(err, &owned) || errors.As(err, &unknown) || errors.As(err, &input) ||
-		errors.As(err, &release) || errors.As(err, &channel) || errors.As(err, &name) {
+		errors.As(err, &release) || errors.As(err, &channel) || errors.As(err, &name) || errors.As(err, &layer) {
 		return exitUsage
 	}
 	return exitFailed
