@@ -38,6 +38,7 @@ type Config struct {
 	Agents   fs.FS         // the agent's binaries when Agent is empty; nil: those beside this program
 	Formats  []string      // instead of the recipe's; nil: the recipe's
 	Offline  bool          // what is not in the cache, and not on this machine, is an OfflineError
+	Key      string        // path of a private key as ssh-keygen writes it, to sign with; empty: no signature
 	Progress progress.Func // nil: nobody watches
 }
 
@@ -150,6 +151,11 @@ func Bake(ctx context.Context, c Config) (*Result, error) {
 }
 
 func bake(ctx context.Context, c Config) (_ *Result, err error) {
+	key, err := c.signer()
+	if err != nil {
+		return nil, err
+	}
+
 	// 1. What is asked, and exactly which parts that means.
 	in, err := load(ctx, &c)
 	if err != nil {
@@ -203,8 +209,15 @@ func bake(ctx context.Context, c Config) (_ *Result, err error) {
 	}
 	result.Layers = b.made
 
-	// 5. The record of it all, last.
-	if err := writeManifest(c.Out, result); err != nil {
+	// 5. What is said of it, and the record of it all, last.
+	manifest, err := encodeManifest(result)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.evidence(key, result, manifest); err != nil {
+		return nil, err
+	}
+	if err := writeManifest(c.Out, manifest); err != nil {
 		return nil, err
 	}
 	return result, nil
@@ -334,7 +347,7 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 		return nil, err
 	}
 	// From here on the old record may be wrong about files of the same name.
-	if err := os.Remove(filepath.Join(b.c.Out, ManifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeFile(filepath.Join(b.c.Out, ManifestName)); err != nil {
 		return nil, fmt.Errorf("removing the manifest of an earlier bake: %w", err)
 	}
 
@@ -398,13 +411,24 @@ func (r *Result) find(out, formatName, key string) *Artifact {
 	return nil
 }
 
-func writeManifest(out string, r *Result) error {
+func encodeManifest(r *Result) ([]byte, error) {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
-		return fmt.Errorf("encoding manifest: %w", err)
+		return nil, fmt.Errorf("encoding manifest: %w", err)
 	}
-	if err := output.WriteFile(filepath.Join(out, ManifestName), append(b, '\n')); err != nil {
+	return append(b, '\n'), nil
+}
+
+func writeManifest(out string, manifest []byte) error {
+	if err := output.WriteFile(filepath.Join(out, ManifestName), manifest); err != nil {
 		return fmt.Errorf("writing manifest: %w", err)
+	}
+	return nil
+}
+
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

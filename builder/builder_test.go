@@ -240,7 +240,11 @@ func TestManifestOfAnEarlierBake(t *testing.T) {
 		}
 	}
 	want := &Result{Schema: 1, Name: "x", Date: time.Unix(1, 0).UTC(), Artifacts: []Artifact{{File: "x.raw", Size: 1}}}
-	if err := writeManifest(dir, want); err != nil {
+	manifest, err := encodeManifest(want)
+	if err == nil {
+		err = writeManifest(dir, manifest)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	if got, err := ReadManifest(dir); err != nil || !reflect.DeepEqual(got, want) {

@@ -32,6 +32,7 @@ An interrupted bake leaves no artifact behind.
 		asJSON := f.Bool("json", false, "print progress and the manifest as JSON")
 		c := configFlags(f)
 		f.BoolVar(&c.Offline, "offline", false, "use no network: the recipe has a lock, and the cache what it says")
+		f.StringVar(&c.Key, "sign", "", "private key of ssh-keygen, to sign SHA256SUMS with")
 		targets := f.StringArray("publish", nil, "target to publish the artifacts to when they are made, as publish does; may be repeated")
 		dir := catalogFlag(f)
 		return func(ctx context.Context, t *term, args []string) (err error) {

@@ -106,6 +106,7 @@ func exitCode(err error) int {
 		channel *catalog.UnknownChannelError
 		name    *catalog.ChannelNameError
 		layer   *builder.UnknownLayerError
+		key     *builder.KeyError
 
 		conflict   *publish.ConflictError
 		address    *publish.BadAddressError
@@ -122,7 +123,7 @@ func exitCode(err error) int {
 	}
 	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.As(err, &bundle) || errors.As(err, &stale) ||
 		errors.As(err, &owned) || errors.As(err, &unknown) || errors.As(err, &input) ||
-		errors.As(err, &release) || errors.As(err, &channel) || errors.As(err, &name) || errors.As(err, &layer) {
+		errors.As(err, &release) || errors.As(err, &channel) || errors.As(err, &name) || errors.As(err, &layer) || errors.As(err, &key) {
 		return exitUsage
 	}
 	return exitFailed

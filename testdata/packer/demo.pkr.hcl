@@ -30,7 +30,7 @@ build {
 
   post-processor "checksum" {
     checksum_types = ["sha256"]
-    output         = "output-demo/SHA256SUMS"
+    output         = "output-demo/checksums"
   }
 
   # Files by version, checksums, an index and a pointer to the latest. The

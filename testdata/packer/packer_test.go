@@ -35,7 +35,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("%s is not what the manifest says: %+v", image, made.Artifacts)
 	}
 	// A post-processor of Packer's own took the artifact.
-	if b, err := os.ReadFile(filepath.Join(out, "SHA256SUMS")); err != nil || !strings.HasPrefix(string(b), made.Artifacts[0].SHA256+"\t") {
+	if b, err := os.ReadFile(filepath.Join(out, "checksums")); err != nil || !strings.HasPrefix(string(b), made.Artifacts[0].SHA256+"\t") {
 		t.Errorf("checksum wrote %q, %v", b, err)
 	}
 
