@@ -52,6 +52,10 @@ func TestCrashes(t *testing.T) {
 	}
 	fmt.Printf("crashes: %d points chosen, %v from the beginning\n", len(points), time.Since(begin).Round(time.Second))
 
+	left := map[int]int{} // points by journey
+	for _, p := range points {
+		left[p.journey]++
+	}
 	var mu sync.Mutex
 	results, hits, tried, bad := make([]result, len(journeys)), map[string]int{}, 0, 0
 	each(boxes, points, func(b *box, p point) {
@@ -74,17 +78,22 @@ func TestCrashes(t *testing.T) {
 		hits[class(hit)]++
 		if err == nil {
 			r.good++
-			return
+		} else {
+			bad++
+			t.Errorf("%s, killed at call %d, %s: %v", journeys[p.journey].name, p.n, hit, err)
 		}
-		bad++
-		t.Errorf("%s, killed at call %d, %s: %v", journeys[p.journey].name, p.n, hit, err)
+		if left[p.journey]--; left[p.journey] == 0 {
+			fmt.Printf("crashes: %-20s %s, of %d calls\n", journeys[p.journey].name, r, len(calls[p.journey]))
+		}
 	})
 	sum := result{}
 	for i, r := range results {
-		fmt.Printf("crashes: %-20s %s, of %d calls\n", journeys[i].name, r, len(calls[i]))
+		if left[i] > 0 {
+			fmt.Printf("crashes: %-20s %s, of %d calls, not at its end\n", journeys[i].name, &r, len(calls[i]))
+		}
 		sum.points, sum.good, sum.longest = sum.points+r.points, sum.good+r.good, max(sum.longest, r.longest)
 	}
-	fmt.Printf("crashes: %-20s %s, in %v\n", "all", sum, time.Since(begin).Round(time.Second))
+	fmt.Printf("crashes: %-20s %s, in %v\n", "all", &sum, time.Since(begin).Round(time.Second))
 	for _, what := range slices.Sorted(maps.Keys(hits)) {
 		fmt.Printf("crashes: %4d  %s\n", hits[what], what)
 	}
@@ -99,7 +108,7 @@ type result struct {
 	longest      time.Duration
 }
 
-func (r result) String() string {
+func (r *result) String() string {
 	return fmt.Sprintf("%4d points, %4d good, the longest %4.1f s", r.points, r.good, r.longest.Seconds())
 }
 
