@@ -10,11 +10,23 @@ import (
 	"time"
 )
 
-// A point is a call of a journey at which the agent is killed.
+// A point is a call of a journey at which the agent is killed: the n-th that is
+// like this, from 1. Threads make a call's place among all another one each time.
 type point struct {
 	journey int
-	n       int // from 1
+	n       int
 	call    string
+}
+
+// pointAt is the point of the i-th call of a journey.
+func pointAt(calls [][]string, j, i int) point {
+	n := 0
+	for _, c := range calls[j][:i+1] {
+		if c == calls[j][i] {
+			n++
+		}
+	}
+	return point{j, n, calls[j][i]}
 }
 
 // sample are how many points TestCrashes takes by itself.
@@ -66,7 +78,7 @@ func TestCrashes(t *testing.T) {
 			return
 		}
 		began := time.Now()
-		hit, err := b.crash(t, &journeys[p.journey], p.n, shapes[p.journey])
+		hit, err := b.crash(t, &journeys[p.journey], p, shapes[p.journey])
 		mu.Lock()
 		defer mu.Unlock()
 		r := &results[p.journey]
@@ -80,7 +92,7 @@ func TestCrashes(t *testing.T) {
 			r.good++
 		} else {
 			bad++
-			t.Errorf("%s, killed at call %d, %s: %v", journeys[p.journey].name, p.n, hit, err)
+			t.Errorf("%s, killed at call %d of %s: %v", journeys[p.journey].name, p.n, p.call, err)
 		}
 		if left[p.journey]--; left[p.journey] == 0 {
 			fmt.Printf("crashes: %-20s %s, of %d calls\n", journeys[p.journey].name, r, len(calls[p.journey]))
@@ -135,7 +147,7 @@ func every(calls [][]string, n int) []point {
 	var out []point
 	for j := range calls {
 		for i := j % n; i < len(calls[j]); i += n {
-			out = append(out, point{j, i + 1, calls[j][i]})
+			out = append(out, pointAt(calls, j, i))
 		}
 	}
 	return out
@@ -150,7 +162,7 @@ func choose(calls [][]string, n int) []point {
 		if !taken[[2]int{j, i}] {
 			taken[[2]int{j, i}] = true
 			seen[class(calls[j][i])] = true
-			out = append(out, point{j, i + 1, calls[j][i]})
+			out = append(out, pointAt(calls, j, i))
 		}
 	}
 	for more, turn := true, 0; more; turn++ {

@@ -36,15 +36,15 @@ func (b *box) reference(t testing.TB, j *journey) ([]string, map[string]string) 
 	return strings.Split(strings.TrimSpace(string(text)), "\n"), shape
 }
 
-// crash kills the agent at call n of a journey, has it go on, and says which
+// crash kills the agent at a point of a journey, has it go on, and says which
 // call that was and what is wrong in the end.
-func (b *box) crash(t testing.TB, j *journey, n int, shape map[string]string) (hit string, err error) {
+func (b *box) crash(t testing.TB, j *journey, p point, shape map[string]string) (hit string, err error) {
 	t.Helper()
 	b.begin(t, j)
 	live := b.signed()
 	issued := b.records(j)
 	before, _ := b.world.ordered()
-	r := b.call("crash", fmt.Sprint(n), "/root/hit", "prose-firstboot", "run")
+	r := b.call("crash", "kill", "/root/hit", fmt.Sprint(p.n), p.call, "prose-firstboot", "run")
 	text, _ := os.ReadFile(b.path("root/hit"))
 	hit = strings.TrimSpace(string(text))
 	if hit != "" && r.code != 137 {

@@ -2,15 +2,16 @@
 // that change files, ask somebody or start a program, counted over all threads.
 //
 //	crash list FILE PROGRAM [ARGUMENT]...
-//	crash N FILE PROGRAM [ARGUMENT]...
+//	crash kill FILE N CALL PROGRAM [ARGUMENT]...
 //	crash cost FILE PROGRAM [ARGUMENT]...
 //
-// The first writes each call to FILE, a line each, and kills nothing. The other
-// sends SIGKILL to the whole program when it enters call N, from 1, which then
-// is not made, and writes that call alone; nothing when the program has ended
-// before. What the program starts is let go, and waited for. The last lets the program alone and
-// writes what it cost, with what it has started and waited for: microseconds of
-// processor, and bytes of memory of the largest process.
+// The first writes each call to FILE, a line each, without the names that are
+// made up, and kills nothing. The other sends SIGKILL to the whole program when it
+// enters the N-th such CALL, from 1, which then is not made, and writes it; nothing
+// when the program has ended before. What it has started is let go, and waited for.
+// The last lets the program alone and writes what it cost, with what it has
+// started and waited for: microseconds of processor, and bytes of memory of the
+// largest process.
 //
 // It is not strace, whose injections count each thread's calls for themselves:
 // which thread of a Go program makes a call is different each time.
@@ -28,7 +29,7 @@ import (
 func main() {
 	runtime.LockOSThread() // the tracer is a thread
 	if len(os.Args) < 4 {
-		fmt.Fprintln(os.Stderr, "usage: crash list|N FILE PROGRAM [ARGUMENT]...")
+		fmt.Fprintln(os.Stderr, "usage: crash list|cost FILE PROGRAM [ARGUMENT]..., or crash kill FILE N CALL PROGRAM [ARGUMENT]...")
 		os.Exit(2)
 	}
 	if os.Args[1] == filtered {
@@ -46,12 +47,16 @@ func main() {
 		}
 		os.Exit(code)
 	}
-	target, err := strconv.Atoi(os.Args[1])
-	if err != nil && os.Args[1] != "list" {
-		fmt.Fprintln(os.Stderr, "error: neither list nor a number:", os.Args[1])
+	args, target, nth := os.Args[3:], "", 0
+	if os.Args[1] == "kill" && len(args) > 2 {
+		nth, _ = strconv.Atoi(args[0])
+		target, args = args[1], args[2:]
+	}
+	if os.Args[1] != "list" && nth < 1 {
+		fmt.Fprintln(os.Stderr, "error: neither list nor which call to kill at")
 		os.Exit(2)
 	}
-	code, seen, err := trace(os.Args[3:], target)
+	code, seen, err := trace(args, target, nth)
 	if err == nil {
 		err = os.WriteFile(os.Args[2], []byte(seen), 0o600)
 	}

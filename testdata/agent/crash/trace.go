@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// trace runs the program, kills it at its call number target if that is not 0,
-// and returns its exit code, 137 when it was killed, and the calls. It stays until
+// trace runs the program, kills it at the nth of its calls that is target, and
+// returns its exit code, 137 when it was killed, and the calls. It stays until
 // everything that the program has started has ended too.
-func trace(args []string, target int) (code int, seen string, err error) {
+func trace(args []string, target string, nth int) (code int, seen string, err error) {
 	cmd := exec.Command("/proc/self/exe", append([]string{filtered, ""}, args...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
@@ -35,7 +35,7 @@ func trace(args []string, target int) (code int, seen string, err error) {
 	}
 	var begun bool        // the program itself runs
 	own := map[int]bool{} // threads, and whether they are the program's
-	count, code := 0, -1
+	code = -1
 	repeated := map[string]int{}
 	var lines strings.Builder
 	for {
@@ -74,17 +74,16 @@ func trace(args []string, target int) (code int, seen string, err error) {
 			if what == "" {
 				break
 			}
-			if same := made.ReplaceAllString(what, "*"); !strings.Contains(what, "docker.sock") && !strings.Contains(what, authority) {
-				repeated[same]++
-				if repeated[same] > most {
-					break
-				}
+			what = made.ReplaceAllString(what, "*")
+			repeated[what]++
+			if repeated[what] > most && !strings.Contains(what, "docker.sock") && !strings.Contains(what, authority) {
+				break
 			}
-			count++
-			if target == 0 || count == target {
+			at := what == target && repeated[what] == nth
+			if nth == 0 || at {
 				fmt.Fprintln(&lines, what)
 			}
-			if count == target {
+			if at {
 				// It is pending before the call is made, which ends it.
 				if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 					return 0, lines.String(), err
@@ -100,11 +99,11 @@ func trace(args []string, target int) (code int, seen string, err error) {
 	}
 }
 
-// Of calls that differ in made-up names only, as many count; but every one to the
-// engine and to the authority.
+// Of calls that are the same but for made-up names, as many count; but every one
+// to the engine and to the authority.
 const (
 	most      = 3
 	authority = ":14000"
 )
 
-var made = regexp.MustCompile(`[0-9a-f]{12,}|\.new-[0-9]+|[A-Za-z0-9_-]{20,}$`)
+var made = regexp.MustCompile(`[0-9a-f]{12,}|\.new-[0-9]+|[A-Za-z0-9_-]{20,}(\.new)?$|\b172\.[0-9.]+`)
