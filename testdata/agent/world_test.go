@@ -128,6 +128,7 @@ func newWorld(t testing.TB, tools string) *world {
 	w.nameServer()
 	w.start(dir, "pebble", []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=0"}, "-config", file("pebble.json", config), "-dnsserver", outside+":53")
 	w.listening("the authority", pebbleAddress)
+	w.listening("the authority's management", pebbleManagement)
 
 	own := x509.NewCertPool()
 	own.AppendCertsFromPEM(ca)
