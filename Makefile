@@ -32,8 +32,12 @@ $(BIN)/prose-image: FORCE
 $(BIN)/packer-plugin-prose: FORCE
 	@$(STATIC) $(GO) build -trimpath -o $@ ./cmd/$(@F)
 
+# The agent has 9 MiB: no HTTP/2, and calls are inlined only where that saves
+# time (a run with nothing to do: 41 ms instead of 38, and 0.6 MiB less).
+SMALL := -tags=nethttpomithttp2 -gcflags=all=-l -gcflags=crypto/...= -gcflags=runtime/...= -gcflags=internal/...= -ldflags='-s -w'
+
 $(BIN)/prose-firstboot-linux-%: FORCE
-	@$(STATIC) GOARCH=$* $(GO) build -tags=nethttpomithttp2 -trimpath -ldflags='-s -w' -o $@ ./cmd/prose-firstboot
+	@$(STATIC) GOARCH=$* $(GO) build $(SMALL) -trimpath -o $@ ./cmd/prose-firstboot
 
 # The authority and the name server of scenarios.
 $(BIN)/pebble $(BIN)/pebble-challtestsrv: testdata/tools/go.mod

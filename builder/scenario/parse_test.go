@@ -122,15 +122,14 @@ func TestBad(t *testing.T) {
 
 // The scenarios that everybody runs are right.
 func TestOurs(t *testing.T) {
-	files, err := filepath.Glob("../../testdata/scenarios/*.toml")
-	if err != nil || len(files) == 0 {
-		t.Fatal(files, err)
+	var files []string
+	for _, dir := range []string{"scenarios", "soak", "bench/poweron"} {
+		found, err := filepath.Glob("../../testdata/" + dir + "/*.toml")
+		if err != nil || len(found) == 0 {
+			t.Fatal(dir, err)
+		}
+		files = append(files, found...)
 	}
-	measured, err := filepath.Glob("../../testdata/bench/poweron/*.toml")
-	if err != nil || len(measured) == 0 {
-		t.Fatal(measured, err)
-	}
-	files = append(files, measured...)
 	for _, file := range files {
 		s, err := Load(file)
 		var invalid *recipe.Invalid

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		programs = dir
 		for _, args := range [][]string{
 			// As the Makefile builds what goes into the image.
-			{"-tags=nethttpomithttp2", "-ldflags=-s -w", "-o", dir + "/prose-firstboot", "../../cmd/prose-firstboot"},
+			{"-tags=nethttpomithttp2", "-gcflags=all=-l", "-gcflags=crypto/...=", "-gcflags=runtime/...=", "-gcflags=internal/...=", "-ldflags=-s -w", "-o", dir + "/prose-firstboot", "../../cmd/prose-firstboot"},
 			{"-o", dir + "/", "./crash"},
 			{"-modfile=../tools/go.mod", "-o", dir + "/", "github.com/letsencrypt/pebble/v2/cmd/pebble", "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv"},
 		} {
