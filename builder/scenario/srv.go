@@ -15,7 +15,7 @@ import (
 )
 
 // srvRecords answers questions for SRV records (RFC 2782), which
-// pebble-challtestsrv does not have, and hands all others on to it.
+// pebble-challtestsrv does not implement, and hands all others on to it.
 type srvRecords struct {
 	mu      sync.Mutex
 	records map[string][]dnsmessage.SRVResource // by lower-case name with the last dot
@@ -58,7 +58,7 @@ func (s *srvRecords) set(name string, data []string) error {
 	return nil
 }
 
-// answer is the answer to a question for a name that has records, else nil.
+// answer is the answer to a question for SRV records, nil to any other.
 func (s *srvRecords) answer(question []byte) []byte {
 	var m dnsmessage.Message
 	if m.Unpack(question) != nil || len(m.Questions) != 1 || m.Questions[0].Type != dnsmessage.TypeSRV {
@@ -68,9 +68,6 @@ func (s *srvRecords) answer(question []byte) []byte {
 	s.mu.Lock()
 	records := s.records[strings.ToLower(q.Name.String())]
 	s.mu.Unlock()
-	if len(records) == 0 {
-		return nil
-	}
 	m = dnsmessage.Message{Header: dnsmessage.Header{ID: m.ID, Response: true, Authoritative: true, RecursionDesired: m.RecursionDesired, RecursionAvailable: true},
 		Questions: m.Questions}
 	for _, r := range records {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -140,6 +141,10 @@ func checkWorld(t *testing.T, ctx context.Context, w *world) {
 			}
 		}
 		if set[0] == "SRV" {
+			var none *net.DNSError
+			if _, _, err := asker.LookupSRV(ctx, "", "", "y.example"); !errors.As(err, &none) || !none.IsNotFound {
+				t.Errorf("a service that is not there: %v", err)
+			}
 			for _, network := range []string{"udp", "tcp"} {
 				r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 					return (&net.Dialer{}).DialContext(ctx, network, dnsAddress)

@@ -258,11 +258,11 @@ func TestForeignApexByOwnPair(t *testing.T) {
 	if st := w.observe()[domain]; st.Live.print != second[domain].Live.print || !strings.Contains(st.OwnWhy, domain) || len(st.Record.Tries) != 0 || w.proxy.count() != 4 {
 		t.Errorf("%+v, %d orders", st, w.proxy.count())
 	}
-	// At its end there is an interim one; never an order.
+	// At its end it stays until there is another; never an order.
 	give(ownPair(t, 9, time.Now().Add(-2*day), day, domain))
 	w.clock += 61 * day
 	w.settle()
-	if st := w.observe()[domain]; st.Live.Signed || len(st.Record.Tries) != 0 {
+	if st := w.observe()[domain]; st.Live.print != second[domain].Live.print || len(st.Record.Tries) != 0 {
 		t.Errorf("%+v", st)
 	}
 	w.clock = 0

@@ -380,6 +380,18 @@ func (w *world) settle() []string {
 // good checks that every name is certified by Pebble and shown everywhere.
 func (w *world) good() {
 	w.t.Helper()
+	// A worker of before a reload may still take a connection.
+	stale := func() bool {
+		for _, st := range w.observe() {
+			if st.HTTPS != (Served{}) && st.HTTPS.Serial != st.Live.Serial {
+				return true
+			}
+		}
+		return false
+	}
+	for begin := time.Now(); stale() && time.Since(begin) < 5*time.Second; {
+		time.Sleep(100 * time.Millisecond)
+	}
 	for host, st := range w.observe() {
 		if !st.Live.Signed || !st.Live.Valid(w.keeper.Clock()) {
 			w.t.Errorf("%s: the pair is not good: %+v", host, st.Live)

@@ -261,7 +261,7 @@ func TestWant(t *testing.T) {
 		t.Errorf("order %v", order)
 	}
 	srv := d.Containers[0].Config
-	if !slices.Equal(srv.Env, []string{"A=1", "B=2"}) || srv.HostConfig.NetworkMode != "prose_prose-network" || srv.Labels[labelFiles] != strings.Join(p.Files, ",") ||
+	if !slices.Equal(srv.Env, []string{"A=1", "B=2", "PROSE_VENDOR_ANALYTICS__ENABLED=false"}) || srv.HostConfig.NetworkMode != "prose_prose-network" || srv.Labels[labelFiles] != strings.Join(p.Files, ",") ||
 		!slices.Equal(srv.NetworkingConfig.EndpointsConfig["prose_prose-network"].Aliases, []string{"prose-server-1", "server", "prose-pod-server"}) {
 		t.Errorf("%+v", srv)
 	}
