@@ -302,8 +302,9 @@ func (l *look) record(name string) {
 	}
 	l.records[r.Host] = r
 	if r.Order != nil {
-		l.seen["order"] = true
-		if block, _ := pem.Decode([]byte(r.Order.Key)); block == nil || r.Order.URL == "" {
+		// One without an address is about to be asked for.
+		l.seen["order"] = l.seen["order"] || r.Order.URL != ""
+		if block, _ := pem.Decode([]byte(r.Order.Key)); block == nil {
 			l.wrong("%s: the order %q has no key", path, r.Order.URL)
 		}
 	}
@@ -324,7 +325,7 @@ func (l *look) promised(finalized map[string]int) {
 			l.wrong("%s: %d orders were finalized, and there is no record", host, n)
 		case len(r.Tries) < n:
 			l.wrong("%s: %d orders were finalized, and the record knows of %d", host, n, len(r.Tries))
-		case r.Order == nil && r.Issued == nil:
+		case (r.Order == nil || r.Order.URL == "") && r.Issued == nil:
 			l.wrong("%s: %d orders were finalized, and the record has neither an order nor a certificate", host, n)
 		}
 	}
