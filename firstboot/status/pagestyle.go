@@ -61,7 +61,8 @@ footer p { margin: 0; }
 .items.done h3, .items.doing h3 { grid-column: 1; }
 }
 @media (max-width: 40rem) {
-thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+thead tr, thead th { display: block; }
 tbody tr { display: grid; grid-template-columns: 1fr auto auto; gap: 0 1rem; padding: .75rem 0; border-top: 1px solid var(--line); }
 tbody th, tbody td { padding: 0; border: 0; }
 td.value { grid-row: 2; grid-column: 1 / -1; width: auto; }
