@@ -80,6 +80,17 @@ func (b *baking) write(name string, content []byte) error {
 	return nil
 }
 
+// Files are the names of all that a bake leaves in its directory; not each bake
+// leaves a signature.
+func (r *Result) Files() []string {
+	var files []string
+	for _, a := range r.Artifacts {
+		files = append(files, a.File)
+	}
+	of := evidence.Bake{Name: r.Name, Version: r.Version, Arch: r.Arch}
+	return append(files, of.SBOMName(), of.ProvenanceName(), evidence.SumsName, evidence.SignatureName, ManifestName)
+}
+
 func sumOfFile(name string, content []byte) evidence.File {
 	sum := sha256.Sum256(content)
 	return evidence.File{Name: name, SHA256: hex.EncodeToString(sum[:])}

@@ -76,8 +76,8 @@ func (a *Artifact) labels() map[string]any {
 // Destroy removes the files, and their directory when nothing else is in it.
 func (a *Artifact) Destroy() error {
 	var problems []error
-	for _, name := range append(a.Files(), filepath.Join(a.dir, builder.ManifestName)) {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range a.result.Files() {
+		if err := os.Remove(filepath.Join(a.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			problems = append(problems, err)
 		}
 	}

@@ -205,8 +205,8 @@ build {
 	}
 	// Who wants to look at what failed keeps it.
 	w.fails(nil, "build", "-on-error=abort", "shell.pkr.hcl")
-	if files := left(t, filepath.Join(w.dir, "output-y")); len(files) != 2 {
-		t.Errorf("kept: %q, want the image and its manifest", files)
+	if files := left(t, filepath.Join(w.dir, "output-y")); len(files) != 5 {
+		t.Errorf("kept: %q, want the image, its manifest, SBOM, provenance and sums", files)
 	}
 }
 
