@@ -319,6 +319,26 @@ func isOrAre(n int) string {
 	return fmt.Sprintf("%d are", n)
 }
 
+// staleServers are those that answer with another certificate than their files
+// have: they have not read them yet.
+func staleServers(w *world) []string {
+	var out []string
+	for _, n := range w.keeper.Settings.Names {
+		st := w.certs[n.Host]
+		for _, server := range []struct {
+			name  string
+			has   bool
+			shown certificate.Served
+			file  certificate.Pair
+		}{{"NGINX", n.HTTPS, st.HTTPS, st.Live}, {"Prosody", n.XMPP != certificate.NoXMPP, st.XMPP, st.Prosody}} {
+			if server.has && !server.shown.Down && server.shown != (certificate.Served{}) && server.shown.Serial != server.file.Serial && !slices.Contains(out, server.name) {
+				out = append(out, server.name)
+			}
+		}
+	}
+	return out
+}
+
 // needed says whether the machine is not ready without a certificate for host.
 // Rooms have one for other servers only.
 func needed(w *world, host string) bool {
@@ -361,7 +381,12 @@ func certificatesItem(w *world, s step, errs map[string]string, apexWaits bool) 
 			}
 		}
 	}
+	stale := staleServers(w)
 	switch {
+	case len(stale) > 0 && len(lacking) == 0 && (w.state.Ready.IsZero() || errs[itemCertificates] != ""):
+		it := item(itemCertificates, status.Doing, strings.Join(stale, " and ")+" still shows another certificate than it should.")
+		it.Why = sentence(errs[itemCertificates])
+		return it
 	case len(doubtful) > 0:
 		it := item(itemCertificates, status.Warning, "By this machine's clock, certificates that were just signed are not valid.")
 		it.Why = "The clock must be wrong: the authority has signed them by its own. Until it is set, no others are ordered."

@@ -203,6 +203,13 @@ func situations() []situation {
 	no := false
 	return []situation{
 		{"ready", func(w *world) {}, nil, nil, status.Ready},
+		{"Prosody has not read its certificate yet", func(w *world) {
+			w.state.Ready = time.Time{}
+			cert(w, domain, func(st *certificate.State) { st.XMPP = certificate.Served{Serial: "0"} })
+		}, nil, nil, status.Working},
+		{"NGINX does not read its certificate", func(w *world) {
+			cert(w, domain, func(st *certificate.State) { st.HTTPS = certificate.Served{Serial: "0"} })
+		}, map[string]string{itemCertificates: "reload-nginx: x"}, nil, status.Degraded},
 		{"no account yet", func(w *world) { w.state.Account = false; w.pod.account = &no }, nil, nil, status.Ready},
 		{"no domain", func(w *world) { w.settings.Domain, w.asked, w.state = "", "", state{} }, nil, nil, status.Waiting},
 		{"a domain at last", func(w *world) { w.state = state{} }, nil, nil, status.Working},
