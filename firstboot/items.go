@@ -331,7 +331,7 @@ func staleServers(w *world) []string {
 			shown certificate.Served
 			file  certificate.Pair
 		}{{"NGINX", n.HTTPS, st.HTTPS, st.Live}, {"Prosody", n.XMPP != certificate.NoXMPP, st.XMPP, st.Prosody}} {
-			if server.has && !server.shown.Down && server.shown != (certificate.Served{}) && server.shown.Serial != server.file.Serial && !slices.Contains(out, server.name) {
+			if server.has && !server.shown.Down && server.shown != (certificate.Served{}) && !server.shown.Shows(server.file) && !slices.Contains(out, server.name) {
 				out = append(out, server.name)
 			}
 		}

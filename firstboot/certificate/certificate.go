@@ -155,8 +155,8 @@ type Served struct {
 	print string
 }
 
-// shows says whether a server shows what is in the files.
-func (s Served) shows(p Pair) bool { return s.Serial == p.Serial && s.print == p.print }
+// Shows says whether a server shows what is in the files.
+func (s Served) Shows(p Pair) bool { return s.Serial == p.Serial && s.print == p.print }
 
 // State is what was observed of one name.
 type State struct {

@@ -100,12 +100,12 @@ func (k *Keeper) Do(ctx context.Context, s Step) error {
 		return k.copy(name.Host)
 	case ReloadNGINX:
 		return k.reload(ctx, s.Action, k.ReloadNGINX, func() bool {
-			return ServedHTTPS(ctx, k.Ports.HTTPS, name.Host).shows(k.Paths.live(name.Host))
+			return ServedHTTPS(ctx, k.Ports.HTTPS, name.Host).Shows(k.Paths.live(name.Host))
 		})
 	case ReloadProsody:
 		return k.reload(ctx, s.Action, k.ReloadProsody, func() bool {
 			file, _, _, _ := readPair(filepath.Join(k.Paths.Prosody, name.Host), name.Host)
-			return k.xmpp(ctx, name).shows(file)
+			return k.xmpp(ctx, name).Shows(file)
 		})
 	case CheckDNS:
 		return k.check(ctx, name)

@@ -92,7 +92,7 @@ func Next(s Settings, o Observed, reloaded map[Action]time.Time, now time.Time) 
 			{ReloadProsody, n.XMPP != NoXMPP, o[n.Host].XMPP, o[n.Host].Prosody},
 		} {
 			// A server that is not up reads its files when it comes.
-			if !server.wanted || server.shown.Down || server.shown == (Served{}) || server.shown.shows(server.file) {
+			if !server.wanted || server.shown.Down || server.shown == (Served{}) || server.shown.Shows(server.file) {
 				continue
 			}
 			if at := reloaded[server.action].Add(reloadEvery); at.After(now) {
