@@ -31,7 +31,7 @@ func TestKnown(t *testing.T) {
 }
 
 func TestLooksLikeOne(t *testing.T) {
-	const x = "XXXXXXXXXXXXXXXX"
+	const x = "c4nary0c4nary0c4"
 	for _, text := range []string{
 		"-----BEGIN EC PRIVATE KEY-----\n" + x + "\n-----END EC PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\\n" + x + "\\n-----END PRIVATE KEY-----",
 		"-----BEGIN RSA PRIVATE KEY-----\n" + x, // cut off by the end of a log
