@@ -73,7 +73,7 @@ func newAuthority(w *world) (*authority, error) {
 			return fail(err)
 		}
 	}
-	env := []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"}
+	env := []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=0"}
 	if err := w.start("pebble", env, "-config", configFile, "-dnsserver", dnsAddress); err != nil {
 		return nil, err
 	}

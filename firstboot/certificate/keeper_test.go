@@ -219,8 +219,12 @@ func TestRenewalWithoutReplaces(t *testing.T) {
 	}
 }
 
+// The second order needs no proof: the authority takes the one of the first.
 func TestRenewal(t *testing.T) {
-	w := newWorld(t)
+	w := newWorldOf(t, map[string]any{"profiles": map[string]any{
+		"default":    map[string]any{"description": "ninety days", "validityPeriod": 7776000},
+		"shortlived": map[string]any{"description": "six days", "validityPeriod": 518400},
+	}}, "PEBBLE_AUTHZREUSE=100")
 	w.keeper.Settings.Names = Names(domain, false)[:1]
 	w.keeper.Settings.Profile = "golden"
 	w.rightDNS()

@@ -188,14 +188,15 @@ func newWorldOf(t *testing.T, more map[string]any, extra ...string) *world {
 		"certificate": write(t, w.dir+"/pebble/cert.pem", string(chain)), "privateKey": write(t, w.dir+"/pebble/key.pem", string(key)),
 		"httpPort": w.http, "tlsPort": free(t), "keyAlgorithm": "ecdsa",
 		"retryAfter": map[string]int{"authz": 1, "order": 1},
-		"profiles": map[string]any{"default": map[string]any{"description": "d", "validityPeriod": 7776000},
-			"shortlived": map[string]any{"description": "s", "validityPeriod": 518400}},
+		// One: of more, Pebble draws one by lot for who asks for none.
+		"profiles": map[string]any{"default": map[string]any{"description": "ninety days", "validityPeriod": 7776000}},
 	}
 	maps.Copy(settings, more)
 	config, _ := json.Marshal(map[string]any{"pebble": settings})
 	pebble := func() (stop func()) {
 		cmd := exec.Command(filepath.Join(tools, "pebble"), "-config", write(t, w.dir+"/pebble/config.json", string(config)), "-dnsserver", loop(dnsPort).String())
-		cmd.Env = append(append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"), extra...)
+		// Nothing by lot either: half of the proofs would be taken from an order before.
+		cmd.Env = append(append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=0"), extra...)
 		stop = start(t, cmd)
 		listening(t, "Pebble", acmePort)
 		return stop
