@@ -18,7 +18,7 @@ import (
 // recipe's scripts run over them. It makes the initrd and GRUB's core image.
 var base = kind{
 	name:     "base",
-	revision: 1,
+	revision: 2,
 	plan: func(in *Inputs, p *Plan, _ string) Layer {
 		l := Layer{Kind: "base", Inputs: []Input{
 			text("suite", in.Lock.Suite),
@@ -78,7 +78,9 @@ var base = kind{
 		if err != nil {
 			return err
 		}
-		return debian.Import(spool, w, m.plan.Epoch)
+		// The scrub layer would take it out of the image, and it is different each
+		// time, and secret: the cache does not keep it either.
+		return debian.Import(spool, w, m.plan.Epoch, scrubs)
 	},
 }
 

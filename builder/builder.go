@@ -63,6 +63,7 @@ type Made struct {
 	Platform string `json:"platform,omitempty"`
 	Key      string `json:"key"`
 	Entries  int    `json:"entries"`
+	SHA256   string `json:"sha256"` // of its tar; empty in the manifest of a bake before this was kept
 	Cached   bool   `json:"-"`
 }
 
@@ -308,7 +309,7 @@ func (b *baking) layer(ctx context.Context, l Layer, platform string) error {
 	}
 	b.layers = append(b.layers[:len(b.layers):len(b.layers)], found)
 	b.keys = append(b.keys[:len(b.keys):len(b.keys)], lowerLayer{l.Kind, key})
-	b.made = append(b.made, Made{Kind: l.Kind, Platform: platform, Key: key.String(), Entries: len(found.Entries), Cached: cached})
+	b.made = append(b.made, Made{Kind: l.Kind, Platform: platform, Key: key.String(), Entries: len(found.Entries), SHA256: found.record.SHA256, Cached: cached})
 	return nil
 }
 
@@ -357,9 +358,7 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 	raw := filepath.Join(b.c.Out, "."+stem+".raw.part")
 	defer os.Remove(raw)
 	err := b.c.Progress.Do("write", stem, func() (int64, error) {
-		r, err := disk.Write(ctx, raw, b.tree, disk.Options{
-			Arch: b.plan.Arch, IDs: disk.Derive(b.plan.Release), Label: "root", Time: b.plan.Epoch, Size: d.Size, Free: d.Free,
-		})
+		r, err := disk.Write(ctx, raw, b.tree, b.diskOptions(d))
 		return r.Size, err
 	})
 	if err != nil {
@@ -392,6 +391,10 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 		}
 	}
 	return artifacts, nil
+}
+
+func (b *baking) diskOptions(d Disk) disk.Options {
+	return disk.Options{Arch: b.plan.Arch, IDs: disk.Derive(b.plan.Release), Label: "root", Time: b.plan.Epoch, Size: d.Size, Free: d.Free}
 }
 
 // find returns the artifact of an earlier bake that was made from the disk

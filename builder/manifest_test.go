@@ -33,7 +33,7 @@ func TestManifestIsWhatIsDocumented(t *testing.T) {
 	r := &Result{Schema: 1, Name: "prose", Version: "0", Arch: "amd64", Release: sum("a"), Recipe: sum("b"), Lock: sum("c"), Tool: "v1.0.0", Date: time.Unix(1700000000, 0).UTC(),
 		Artifacts: []Artifact{{Platform: "generic", Format: "qcow2", File: "prose-0-generic-amd64.qcow2", Size: 4096, SHA256: sum("d"), Key: sum("e")}}}
 	for _, k := range kinds {
-		m := Made{Kind: k.name, Key: sum("f"), Entries: 1, Cached: true}
+		m := Made{Kind: k.name, Key: sum("f"), Entries: 1, SHA256: sum("9"), Cached: true}
 		if k.perPlatform {
 			m.Platform = "generic"
 		}

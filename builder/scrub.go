@@ -102,28 +102,26 @@ var scrubbed = []rule{
 // services expect.
 var keptLogs = []string{"var/log/journal", "var/log/nginx", "var/log/apt", "var/log/private", "var/log/unattended-upgrades"}
 
+// scrubs says whether no image keeps the path.
+func scrubs(p string, kind layer.Type) bool {
+	if kind == layer.Dir && slices.Contains(keptLogs, p) {
+		return false
+	}
+	return slices.ContainsFunc(scrubbed, func(r rule) bool {
+		if dir, below := strings.CutSuffix(r.pattern, "/**"); below {
+			return strings.HasPrefix(p, dir+"/")
+		}
+		ok, _ := path.Match(r.pattern, p)
+		return ok
+	})
+}
+
 func scrubPaths(t *tree.Tree) []string {
 	var found []string
 	_ = t.Walk(func(p string, n *tree.Inode) error {
-		for _, r := range scrubbed {
-			dir, below := strings.CutSuffix(r.pattern, "/**")
-			if below && !strings.HasPrefix(p, dir+"/") {
-				continue
-			}
-			if !below {
-				if ok, _ := path.Match(r.pattern, p); !ok {
-					continue
-				}
-			}
-			if n.Type == layer.Dir && slices.Contains(keptLogs, p) {
-				return nil
-			}
-			// Deleting a directory deletes what is in it.
-			if slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(p, f+"/") }) {
-				return nil
-			}
+		// Deleting a directory deletes what is in it.
+		if scrubs(p, n.Type) && !slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(p, f+"/") }) {
 			found = append(found, p)
-			return nil
 		}
 		return nil
 	})

@@ -21,8 +21,9 @@ var leftOut = []string{"dev/", "proc/", "sys/", "run/", "tmp/"}
 var keptXattrs = []string{"security.capability"}
 
 // Import writes the tar of a root file system as a layer: sorted by path,
-// times clamped to epoch, nothing under /dev, /proc, /sys, /run and /tmp.
-func Import(f *os.File, w *layer.Writer, epoch time.Time) error {
+// times clamped to epoch, nothing under /dev, /proc, /sys, /run and /tmp, and
+// nothing that drop names, if there is one.
+func Import(f *os.File, w *layer.Writer, epoch time.Time, drop func(path string, kind layer.Type) bool) error {
 	type found struct {
 		layer.Entry
 		offset int64
@@ -45,7 +46,7 @@ func Import(f *os.File, w *layer.Writer, epoch time.Time) error {
 		if err != nil {
 			return fmt.Errorf("importing packages: %w", err)
 		}
-		if slices.ContainsFunc(leftOut, func(dir string) bool { return strings.HasPrefix(e.Path, dir) }) {
+		if drop != nil && drop(e.Path, e.Type) || slices.ContainsFunc(leftOut, func(dir string) bool { return strings.HasPrefix(e.Path, dir) }) {
 			continue
 		}
 		if e.ModTime.After(epoch) {

@@ -90,31 +90,37 @@ func Write(ctx context.Context, path string, t *tree.Tree, o Options) (Result, e
 	return r, nil
 }
 
-func write(ctx context.Context, path string, t *tree.Tree, o Options) (Result, error) {
+// layOut decides where everything on the disk will lie.
+func layOut(t *tree.Tree, o Options) (load loaders, root ext4.Layout, r Result, err error) {
 	a, ok := arches[o.Arch]
 	if !ok {
-		return Result{}, fmt.Errorf("architecture %q is neither amd64 nor arm64", o.Arch)
+		return load, root, r, fmt.Errorf("architecture %q is neither amd64 nor arm64", o.Arch)
 	}
-	if err := ctx.Err(); err != nil {
-		return Result{}, context.Cause(ctx)
-	}
-	load, err := newLoaders(t, a, o)
-	if err != nil {
-		return Result{}, err
+	if load, err = newLoaders(t, a, o); err != nil {
+		return load, root, r, err
 	}
 	rootStart := espStart + load.espSize
-	root, err := measure(t, o, rootStart)
-	if err != nil {
-		return Result{}, err
+	if root, err = measure(t, o, rootStart); err != nil {
+		return load, root, r, err
 	}
-	r := Result{Size: max(roundUp(rootStart+root.Size+tail, mib), roundUp(o.Size, mib))}
+	r.Size = max(roundUp(rootStart+root.Size+tail, mib), roundUp(o.Size, mib))
 	if a.bios {
 		r.Partitions = append(r.Partitions, Partition{14, "BIOS boot", biosStart, biosSize, string(gpt.BIOSBoot), o.IDs.BIOS})
 	}
 	r.Partitions = append(r.Partitions,
 		Partition{15, "EFI system", espStart, load.espSize, string(gpt.EFISystemPartition), o.IDs.ESP},
 		Partition{1, "root", rootStart, r.Size - tail - rootStart, string(a.root), o.IDs.Root})
+	return load, root, r, nil
+}
 
+func write(ctx context.Context, path string, t *tree.Tree, o Options) (Result, error) {
+	if err := ctx.Err(); err != nil {
+		return Result{}, context.Cause(ctx)
+	}
+	load, root, r, err := layOut(t, o)
+	if err != nil {
+		return Result{}, err
+	}
 	need := root.Need + load.espSize + int64(len(load.core)) + 2*mib
 	if err := output.CheckSpace(path, need); err != nil {
 		return Result{}, err
@@ -134,6 +140,26 @@ func write(ctx context.Context, path string, t *tree.Tree, o Options) (Result, e
 		return Result{}, output.Explain(err, path, need)
 	}
 	return r, nil
+}
+
+// Locate says what the byte at offset of a disk that was written from t belongs
+// to: a partition's name, and in the root file system a path, where it is a
+// file's. Both are empty where it is of none.
+func Locate(ctx context.Context, t *tree.Tree, o Options, offset int64) (partition, path string, err error) {
+	_, root, r, err := layOut(t, o)
+	if err != nil {
+		return "", "", fmt.Errorf("locating byte %d: %w", offset, err)
+	}
+	for _, p := range r.Partitions {
+		if offset < p.Start || offset-p.Start >= p.Size {
+			continue
+		}
+		if p.Number == 1 {
+			path, err = ext4.Locate(ctx, root, offset-p.Start)
+		}
+		return p.Name, path, err
+	}
+	return "", "", nil
 }
 
 // measure lays root out: as small as fits, or larger to fill a disk of the

@@ -16,7 +16,7 @@ const (
 	exitDone     = 0
 	exitFailed   = 1
 	exitUsage    = 2 // wrong input or usage
-	exitFindings = 3 // test: a step failed; cache verify: something is damaged
+	exitFindings = 3 // test: a step failed; cache verify: something is damaged; verify: something differs
 
 	exitIncomplete = 77 // published in part; running it again goes on
 )
@@ -34,7 +34,7 @@ type verb struct {
 }
 
 // verbs lists the commands in the order of a first use.
-var verbs = []verb{initVerb, checkVerb, planVerb, lockVerb, bakeVerb, explainVerb, seedVerb, bootVerb, testVerb, publishVerb, sweepVerb,
+var verbs = []verb{initVerb, checkVerb, planVerb, lockVerb, bakeVerb, explainVerb, verifyVerb, seedVerb, bootVerb, testVerb, publishVerb, sweepVerb,
 	catalogListVerb, catalogShowVerb, catalogChannelVerb, catalogCleanVerb,
 	cacheListVerb, cacheCleanVerb, cacheVerifyVerb, versionVerb}
 

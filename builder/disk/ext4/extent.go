@@ -25,10 +25,14 @@ type extentTree struct {
 	blocks uint64   // of the tree itself, written
 	seed   uint32   // of the inode
 	put    func(b []byte) (place uint64, err error)
+	placed func(start, count uint64) // nil: nobody asks
 }
 
 // add appends count blocks. They may join the extent before them.
 func (t *extentTree) add(logical uint32, start, count uint64) {
+	if t.placed != nil {
+		t.placed(start, count)
+	}
 	if n := len(t.leaf); n > 0 {
 		last := &t.leaf[n-1]
 		if last.logical+last.count == logical && last.start+uint64(last.count) == start {

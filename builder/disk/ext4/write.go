@@ -20,24 +20,31 @@ func Write(ctx context.Context, w io.WriterAt, l Layout) error {
 	if l.plan == nil {
 		return fmt.Errorf("writing ext4: the layout was not measured")
 	}
-	wr := writer{
-		Layout:  &l,
+	return newWriter(ctx, w, &l).write()
+}
+
+func newWriter(ctx context.Context, w io.WriterAt, l *Layout) *writer {
+	return &writer{
+		Layout:  l,
 		w:       w,
 		seed:    crc32c(^uint32(0), l.options.UUID[:]),
 		dirData: make([]dirData, len(l.plan.dirs)),
 		table:   newTable(w, &l.geo),
+		stream:  newStream(ctx, w, &l.geo),
 	}
-	wr.stream = newStream(ctx, w, &l.geo)
-	err := wr.contents()
-	closed := wr.stream.close()
+}
+
+func (w *writer) write() error {
+	err := w.contents()
+	closed := w.stream.close()
 	if closed != nil && (err == nil || errors.Is(err, errWrite)) {
 		err = closed
 	}
 	if err == nil {
-		err = wr.finish()
+		err = w.finish()
 	}
 	if errors.Is(err, errFull) {
-		err = fmt.Errorf("%w: it has %d bytes, the tree needs up to %d", err, l.Size, l.Need)
+		err = fmt.Errorf("%w: it has %d bytes, the tree needs up to %d", err, w.Size, w.Need)
 	}
 	if err != nil {
 		return fmt.Errorf("writing ext4: %w", err)
@@ -52,6 +59,8 @@ type writer struct {
 	stream  *stream
 	table   *table
 	dirData []dirData // by index in plan.dirs
+	// placed, if set, is told where the blocks of each inode come to lie.
+	placed func(ino uint32, start, count uint64)
 
 	journalRoot [60]byte
 	dirCount    []uint32 // by group
@@ -99,7 +108,11 @@ func (w *writer) contents() error {
 }
 
 func (w *writer) tree(ino uint32) *extentTree {
-	return &extentTree{seed: inodeSeed(w.seed, ino), put: w.stream.put}
+	t := &extentTree{seed: inodeSeed(w.seed, ino), put: w.stream.put}
+	if w.placed != nil {
+		t.placed = func(start, count uint64) { w.placed(ino, start, count) }
+	}
+	return t
 }
 
 func (w *writer) directory(i int32, hashSeed [4]uint32) error {

@@ -121,7 +121,7 @@ func install(ctx context.Context, cache string, base debian.Base, w *layer.Write
 	if err := debian.Bootstrap(ctx, cache, base, spool); err != nil {
 		return err
 	}
-	return debian.Import(spool, w, base.Epoch)
+	return debian.Import(spool, w, base.Epoch, nil)
 }
 
 // store puts the images into the engine's store, as a bake does.
