@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -61,9 +62,13 @@ func Bootstrap(ctx context.Context, cache string, b Base, out io.Writer) error {
 		return fmt.Errorf("installing packages: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	// In a user namespace other ids of ours read what we put here.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return fmt.Errorf("installing packages: %w", err)
+	}
+	if mode == "unshare" {
+		if err := reachable(dir); err != nil {
+			return err
+		}
 	}
 	repo := filepath.Join(dir, "repo")
 	if err := writeRepository(ctx, cache, b, repo); err != nil {
@@ -84,7 +89,13 @@ func Bootstrap(ctx context.Context, cache string, b Base, out io.Writer) error {
 		}
 		scripts = append(scripts, name)
 	}
+	// In a user namespace other ids of ours read what we put here, whatever the
+	// umask.
+	if err := readable(dir); err != nil {
+		return fmt.Errorf("installing packages: %w", err)
+	}
 	err = host.Run(ctx, host.Command{
+		Umask:  true, // maintainer scripts make files by it
 		Args:   mmdebstrapArgs(b, mode, repo, before, sources, scripts),
 		Env:    []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(b.Epoch.Unix(), 10), "DEBIAN_FRONTEND=noninteractive"},
 		Stdout: out,
@@ -93,6 +104,39 @@ func Bootstrap(ctx context.Context, cache string, b Base, out io.Writer) error {
 		return fmt.Errorf("installing packages: %w", err)
 	}
 	return nil
+}
+
+// reachable reports whether every user can get to dir.
+func reachable(dir string) error {
+	for at := dir; at != "/" && at != "."; {
+		at = filepath.Dir(at)
+		info, err := os.Stat(at)
+		if err != nil {
+			return fmt.Errorf("installing packages: %w", err)
+		}
+		if info.Mode()&0o001 == 0 {
+			return &PrivateError{at}
+		}
+	}
+	return nil
+}
+
+// readable lets every user read what is in dir. Package files are linked from
+// the cache; they are public.
+func readable(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if mode := info.Mode().Perm() | 0o444 | info.Mode().Perm()&0o100/0o100*0o111; mode != info.Mode().Perm() {
+			return os.Chmod(path, mode)
+		}
+		return nil
+	})
 }
 
 func mmdebstrapArgs(b Base, mode, repo, before, sources string, scripts []string) []string {

@@ -66,6 +66,17 @@ func (e *UnknownPackageError) Hint() string {
 	return "check the names in base.packages, and that base.mirrors has the components they are in"
 }
 
+// A PrivateError is a directory for temporary files that other ids of the same
+// user, as mmdebstrap takes them in a user namespace, cannot get to.
+type PrivateError struct{ Dir string }
+
+func (e *PrivateError) Error() string {
+	return fmt.Sprintf("installing packages without root: the users in the image cannot get to %s", e.Dir)
+}
+
+// Hint is where they can.
+func (e *PrivateError) Hint() string { return "TMPDIR=/var/tmp, or: chmod o+x " + e.Dir }
+
 // A NamespaceError says that mmdebstrap can run neither as root nor in a user
 // namespace.
 type NamespaceError struct{ User, Reason string }

@@ -35,6 +35,7 @@ type Command struct {
 	Stderr  io.Writer  // nil: kept for the error; otherwise both
 	Tied    bool       // it gets SIGKILL when this process ends, however that ends
 	Files   []*os.File // its file descriptors from 3 on
+	Umask   bool       // it runs with umask 022 instead of the caller's
 	Network bool       // it gets a network namespace of its own, with nothing in it
 }
 
@@ -143,7 +144,11 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	if err := keepFiles(); err != nil {
 		return nil, err
 	}
-	p := &Process{ctx: ctx, cmd: exec.CommandContext(ctx, name, c.Args[1:]...), args: c.Args, tail: &tail{}}
+	args := c.Args[1:]
+	if c.Umask {
+		name, args = "/bin/sh", append([]string{"-c", `umask 022 && exec "$@"`, "sh", name}, args...)
+	}
+	p := &Process{ctx: ctx, cmd: exec.CommandContext(ctx, name, args...), args: c.Args, tail: &tail{}}
 	p.cmd.Dir = c.Dir
 	p.cmd.Env = append(environ(), c.Env...)
 	p.cmd.Stdin = c.Stdin
