@@ -17,7 +17,7 @@ import (
 type NoManifestError struct{ Path, Why string }
 
 func (e *NoManifestError) Error() string {
-	return fmt.Sprintf("%s cannot be published: %s", e.Path, e.Why)
+	return fmt.Sprintf("%s is no baked image: %s", e.Path, e.Why)
 }
 
 // Hint is the next thing to do.

@@ -17,7 +17,7 @@ import (
 
 	"github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/disk"
-	"github.com/prose-im/prose-image/builder/host"
+	"github.com/prose-im/prose-image/builder/format"
 	"github.com/prose-im/prose-image/builder/layer"
 	"github.com/prose-im/prose-image/builder/tree"
 )
@@ -418,12 +418,10 @@ func (v *verifying) locate(ctx context.Context, made Artifact, path string) (whe
 	if made.Format != "raw" {
 		for _, p := range []*string{&path, &is} {
 			raw := filepath.Join(v.c.Out, fmt.Sprintf("%s.%x.disk", made.File, sha256.Sum256([]byte(*p))))
-			_, err := host.Output(ctx, host.Command{Args: []string{"qemu-img", "convert", "-f", made.Format, "-O", "raw", *p, raw}})
-			if ctx.Err() != nil {
+			if err := format.Unpack(ctx, made.Format, *p, raw); ctx.Err() != nil {
 				return "", "", context.Cause(ctx)
-			}
-			if err != nil {
-				return "", "", nil // no qemu-img, or no format of its: where is not known
+			} else if err != nil {
+				return fmt.Sprintf("where is not known: %v", err), "", nil
 			}
 			*p = raw
 		}

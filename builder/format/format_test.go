@@ -182,6 +182,47 @@ func TestFormats(t *testing.T) {
 }
 
 // Disks of every kind, in every format: what outside tools read is the disk.
+// What was packed comes out again, with its holes, and half a file is an error.
+func TestUnpack(t *testing.T) {
+	src := disk(t, 9<<20+512, spot{0, 1 << 20, "noise"}, spot{5 << 20, 70000, "text"})
+	want, err := os.ReadFile(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range All[1:] {
+		dir := t.TempDir()
+		packed := convertChecked(t, f.Name, src).Path
+		raw := filepath.Join(dir, "raw")
+		if err := Unpack(t.Context(), f.Name, packed, raw); err != nil {
+			t.Fatalf("%s: %v", f.Name, err)
+		}
+		got, err := os.ReadFile(raw)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes, %v", f.Name, len(got), err)
+		}
+		var st syscall.Stat_t
+		if err := syscall.Stat(raw, &st); err != nil || st.Blocks*512 > 3<<20 {
+			t.Errorf("%s: %d bytes on disk, %v", f.Name, st.Blocks*512, err)
+		}
+		whole, err := os.ReadFile(packed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []int{0, 3, len(whole) / 2} {
+			if f.Name == "qcow2" && n > 3 {
+				continue // qemu-img takes what is missing for zeros
+			}
+			half := filepath.Join(dir, fmt.Sprint("half", n))
+			if err := os.WriteFile(half, whole[:n], 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := Unpack(t.Context(), f.Name, half, half+".raw"); err == nil {
+				t.Errorf("%s: %d of %d bytes are a disk", f.Name, n, len(whole))
+			}
+		}
+	}
+}
+
 func TestRandomDisks(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range 12 {

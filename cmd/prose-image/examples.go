@@ -40,6 +40,10 @@ var examples = map[string]string{
   files       missing  2b1406454583d717
               overlay: etc/motd changed
 `,
+	"verify": `  $ prose-image verify out pod.toml
+  layer files: /etc/motd: the content differs
+  prose-0-generic-amd64.raw: /etc/motd: its sha256 is 8a1f0c8b1f2e, that of what is made again 5be9a1c30c20
+`,
 	"seed": `  $ prose-image seed --domain example.org --ssh-key ~/.ssh/id_ed25519.pub -o seed.iso
   seed.iso
 `,

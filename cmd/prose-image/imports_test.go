@@ -28,7 +28,7 @@ var arrows = map[string][]string{
 	"builder/disk/fat":      {},
 	"builder/dockerstore":   {"builder/cache", "builder/layer", "builder/output"},
 	"builder/evidence":      {},
-	"builder/format":        {"builder/output"},
+	"builder/format":        {"builder/host", "builder/output"},
 	"builder/host":          {},
 	"builder/layer":         {},
 	"builder/output":        {},

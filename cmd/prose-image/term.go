@@ -107,6 +107,7 @@ func exitCode(err error) int {
 		name    *catalog.ChannelNameError
 		layer   *builder.UnknownLayerError
 		key     *builder.KeyError
+		other   *builder.OtherRecipeError
 
 		conflict   *publish.ConflictError
 		address    *publish.BadAddressError
@@ -118,7 +119,7 @@ func exitCode(err error) int {
 	if errors.As(err, &incomplete) {
 		return exitIncomplete
 	}
-	if errors.As(err, &conflict) || errors.As(err, &address) || errors.As(err, &image) || errors.As(err, &changed) || errors.As(err, &unbaked) {
+	if errors.As(err, &conflict) || errors.As(err, &address) || errors.As(err, &image) || errors.As(err, &changed) || errors.As(err, &unbaked) || errors.As(err, &other) {
 		return exitUsage
 	}
 	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.As(err, &bundle) || errors.As(err, &stale) ||
