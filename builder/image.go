@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/prose-im/prose-image/builder/evidence"
 	"github.com/prose-im/prose-image/builder/format"
 	"github.com/prose-im/prose-image/builder/publish"
 )
@@ -27,8 +29,9 @@ func (e *NoManifestError) Hint() string {
 
 // OpenImage reads what a bake made, for publishing: path is the directory of a
 // bake, for all its artifacts, or one of the files in it. A version other than
-// the bake's is put into the names of the files too. The files themselves are
-// not read.
+// the bake's is put into the names of the files too. With a directory comes the
+// evidence of the bake, where it wrote any. The artifacts themselves are not
+// read.
 func OpenImage(path, version string) (publish.Image, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -71,10 +74,58 @@ func OpenImage(path, version string) (publish.Image, error) {
 			Size: a.Size, SHA256: a.SHA256, Disk: disks[a.Key], Release: r.Release, Date: r.Date,
 		})
 	}
+	if only == "" {
+		said, err := evidenceFiles(dir, r, img.Version)
+		if err != nil {
+			return publish.Image{}, &NoManifestError{path, err.Error()}
+		}
+		img.Files = append(img.Files, said...)
+	}
 	if len(img.Files) == 0 {
 		return publish.Image{}, &NoManifestError{path, fmt.Sprintf("%s does not list it", filepath.Join(dir, ManifestName))}
 	}
 	return img, nil
+}
+
+// evidenceFiles are what the bake in dir wrote beside its artifacts. Further
+// bakes may be published under one version, of another platform or format, so
+// that each name says of which bake it is, by the hash of its list of hashes.
+func evidenceFiles(dir string, r *Result, version string) (files []publish.File, err error) {
+	sums, err := os.ReadFile(filepath.Join(dir, evidence.SumsName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	listed, err := evidence.ParseSums(sums)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", evidence.SumsName, err)
+	}
+	of := evidence.Bake{Name: r.Name, Version: r.Version, Arch: r.Arch}
+	as := evidence.Bake{Name: r.Name, Version: version, Arch: r.Arch}
+	stem := as.Stem() + "-" + sumOfFile("", sums).SHA256[:8] + "."
+	for _, e := range []struct{ file, format string }{
+		{of.SBOMName(), "spdx.json"}, {of.ProvenanceName(), "intoto.json"}, {ManifestName, "manifest.json"}, {evidence.SumsName, "sha256sums"}, {evidence.SignatureName, "sig"},
+	} {
+		content, err := os.ReadFile(filepath.Join(dir, e.file))
+		if errors.Is(err, fs.ErrNotExist) && e.file == evidence.SignatureName {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		f := publish.File{Path: filepath.Join(dir, e.file), Name: stem + e.format, Arch: r.Arch, Format: e.format,
+			Size: int64(len(content)), SHA256: sumOfFile("", content).SHA256, Release: r.Release, Date: r.Date}
+		if i := slices.IndexFunc(listed, func(l evidence.File) bool { return l.Name == e.file }); i >= 0 {
+			f.SHA256 = listed[i].SHA256 // publishing says so when the file is another
+		}
+		if e.file == evidence.SignatureName {
+			f.Name = stem + f.SHA256[:8] + ".sig" // not each key signs the same alike
+		}
+		files = append(files, f)
+	}
+	return files, nil
 }
 
 // ReadManifest reads the manifest of a bake from the directory of its

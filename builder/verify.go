@@ -71,6 +71,9 @@ func Verify(ctx context.Context, c Config, path string) (_ *Verification, err er
 	c.Formats, c.Out = nil, ""
 	v := &verifying{c: c, dir: dir, given: given, whole: filepath.Clean(path) == dir}
 	for _, f := range img.Files {
+		if !slices.ContainsFunc(given.Artifacts, func(a Artifact) bool { return a.File == filepath.Base(f.Path) }) {
+			continue // evidence
+		}
 		v.files = append(v.files, filepath.Base(f.Path))
 		c.Formats = append(c.Formats, f.Format)
 	}

@@ -5,6 +5,8 @@ package evidence
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -55,10 +57,11 @@ const (
 )
 
 // SBOMName and ProvenanceName are files of a bake.
-func (b *Bake) SBOMName() string       { return b.stem() + ".spdx.json" }
-func (b *Bake) ProvenanceName() string { return b.stem() + ".intoto.json" }
+func (b *Bake) SBOMName() string       { return b.Stem() + ".spdx.json" }
+func (b *Bake) ProvenanceName() string { return b.Stem() + ".intoto.json" }
 
-func (b *Bake) stem() string { return b.Name + "-" + b.Version + "-" + b.Arch }
+// Stem begins the names of files that are of this bake alone.
+func (b *Bake) Stem() string { return b.Name + "-" + b.Version + "-" + b.Arch }
 
 // Sums are the hashes of files as sha256sum(1) reads them.
 func Sums(files []File) []byte {
@@ -69,6 +72,20 @@ func Sums(files []File) []byte {
 		fmt.Fprintf(&out, "%s  %s\n", f.SHA256, f.Name)
 	}
 	return out.Bytes()
+}
+
+// ParseSums reads what [Sums] writes.
+func ParseSums(text []byte) (files []File, err error) {
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		sum, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		if b, err := hex.DecodeString(sum); !ok || err != nil || len(b) != sha256.Size || name == "" || strings.Contains(name, "/") {
+			return nil, fmt.Errorf("line %d is not HASH  FILE", n)
+		}
+		files = append(files, File{Name: name, SHA256: sum})
+	}
+	return files, nil
 }
 
 // Package URLs are of https://github.com/package-url/purl-spec, types deb and oci.

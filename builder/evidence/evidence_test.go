@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -219,4 +220,17 @@ func FuzzStatus(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestParseSums(t *testing.T) {
+	files := []File{{"a file", strings.Repeat("a", 64)}, {"b", strings.Repeat("0", 64)}}
+	got, err := ParseSums(Sums(files))
+	if err != nil || !slices.Equal(got, files) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"x", "abcd  file\n", strings.Repeat("a", 64) + " file\n", strings.Repeat("a", 64) + "  \n", strings.Repeat("a", 64) + "  ../x\n", strings.Repeat("g", 64) + "  x\n", "\n"} {
+		if got, err := ParseSums([]byte(bad)); err == nil {
+			t.Errorf("%q is %v", bad, got)
+		}
+	}
 }

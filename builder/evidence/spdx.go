@@ -10,8 +10,8 @@ import (
 func (b *Bake) SBOM() ([]byte, error) {
 	const image = "SPDXRef-Image"
 	d := spdxDocument{
-		Version: "SPDX-2.3", License: "CC0-1.0", ID: "SPDXRef-DOCUMENT", Name: b.stem(),
-		Namespace: "https://github.com/prose-im/prose-image/spdx/" + escape(b.stem()) + "-" + b.Release,
+		Version: "SPDX-2.3", License: "CC0-1.0", ID: "SPDXRef-DOCUMENT", Name: b.Stem(),
+		Namespace: "https://github.com/prose-im/prose-image/spdx/" + escape(b.Stem()) + "-" + b.Release,
 		Creation:  spdxCreation{Created: b.Date.UTC().Format(time.RFC3339), Creators: []string{"Tool: prose-image-" + b.Tool}},
 	}
 	d.add("SPDXRef-DOCUMENT", "DESCRIBES", spdxPackage{ID: image, Name: b.Name, Version: b.Version, Download: noAssertion, Purpose: "OPERATING-SYSTEM"})
