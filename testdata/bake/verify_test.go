@@ -2,6 +2,7 @@ package bake
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"os/user"
@@ -77,11 +78,35 @@ func TestVerifiedByAnOrdinaryUser(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "-c", `umask 077 && exec "$@"`, "sh", dir+"/src/bin/prose-image", "verify", image, "src/testdata/recipes/demo.toml", "--offline", "--cache", dir+"/cache")
-	cmd.Dir = dir
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=/nonexistent", "TZ=Pacific/Kiritimati", "LC_ALL=tr_TR.UTF-8", "TMPDIR=" + dir + "/tmp"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
-	r := run(t, cmd)
+	verify := func(who *syscall.Credential, cache string) outcome {
+		cmd := exec.Command("sh", "-c", `umask 077 && exec "$@"`, "sh", dir+"/src/bin/prose-image", "verify", image, "src/testdata/recipes/demo.toml", "--offline", "--cache", cache)
+		cmd.Dir = dir
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=/nonexistent", "TZ=Pacific/Kiritimati", "LC_ALL=tr_TR.UTF-8", "TMPDIR=" + dir + "/tmp"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+		return run(t, cmd)
+	}
+	// What keeps an ordinary user from it is said.
+	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
+	cache := filepath.Join(dir, "nobody")
+	if err := errors.Join(os.Mkdir(cache, 0o755), os.Symlink("../cache/packages", cache+"/packages"), os.Symlink("../cache/blobs", cache+"/blobs"), os.Chown(cache, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir+"/tmp", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(nobody, cache); r.code != 1 || !strings.Contains(r.stderr, "installing packages as nobody: no range of ids in /etc/subuid\n") || !strings.Contains(r.stderr, "hint: run as root, or allow user namespaces: ") {
+		t.Errorf("nobody: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if err := os.Chmod(dir+"/tmp", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(who, dir+"/cache"); r.code != 1 || !strings.Contains(r.stderr, "the users in the image cannot get to "+dir+"/tmp\n") || !strings.Contains(r.stderr, "hint: TMPDIR=/var/tmp") {
+		t.Errorf("a private directory: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if err := os.Chmod(dir+"/tmp", 0o711); err != nil {
+		t.Fatal(err)
+	}
+	r := verify(who, dir+"/cache")
 	const want = "prose-0-generic-amd64.raw: /usr/share/prose/www/index.html: it is not the file of the manifest"
 	if r.code != 3 || !strings.HasPrefix(r.stdout, want) || strings.Count(r.stdout, "\n") != 1 || !strings.Contains(r.stderr, "5 files compared, 1 difference") {
 		t.Errorf("exit %d\n%s%s", r.code, r.stdout, r.stderr)
