@@ -231,7 +231,7 @@ const engineLimit = 2 * time.Minute
 func podItem(w *world, errs map[string]string) status.Item {
 	switch {
 	case w.off:
-		it := item(itemPod, status.Warning, "The Pod is switched off.")
+		it := item(itemPod, status.Owner, "The Pod is switched off.")
 		it.Why, it.Do, it.Type = "Somebody stopped prose.service.", "Switch it on again:", []string{"sudo systemctl start prose"}
 		return it
 	case w.pod.ready:

@@ -150,7 +150,9 @@ func next(w *world, failed map[action]bool) step {
 	// Where nobody answers, looking at all names takes longer than a look holds.
 	// The next run goes on: it looks after the Pod first.
 	again := cert.Action == certificate.CheckDNS && w.checked[cert.Host] && !w.pod.busy
-	if cert.Action != certificate.Idle && !again && can(keep) && !(asks(cert.Action) && (w.copied() || w.clock.holds())) {
+	// Nobody waits for when the authority wants renewals, but for the Pod.
+	later := cert.Action == certificate.AskRenewal && w.pod.busy
+	if cert.Action != certificate.Idle && !again && !later && can(keep) && !(asks(cert.Action) && (w.copied() || w.clock.holds())) {
 		return step{key: itemCertificates, what: words(cert), do: keep, cert: cert}
 	}
 	until := w.now.Add(longest)

@@ -218,7 +218,7 @@ func situations() []situation {
 		{"another domain", func(w *world) { w.asked = "example.net" }, nil, nil, status.Degraded},
 		{"the Pod starts", func(w *world) { w.pod = podSeen{busy: true}; w.state.Ready = time.Time{} }, nil, nil, status.Working},
 		{"the Pod fails", func(w *world) { w.pod = podSeen{err: errors.New("x")} }, nil, nil, status.Broken},
-		{"the Pod is off", func(w *world) { w.pod, w.off = podSeen{}, true }, nil, nil, status.Degraded},
+		{"the Pod is off", func(w *world) { w.pod, w.off = podSeen{}, true }, nil, nil, status.Waiting},
 		{"NGINX is down", func(w *world) { cert(w, domain, func(st *certificate.State) { st.HTTPS.Down = true }) }, nil, nil, status.Degraded},
 		{"NGINX refuses the sites", func(w *world) { w.state.Ready, w.pod = time.Time{}, podSeen{} }, map[string]string{itemNGINX: "x"}, nil, status.Broken},
 		{"a record is missing", func(w *world) { w.state.Ready = time.Time{}; cert(w, domain, unsigned) }, nil,

@@ -185,7 +185,7 @@ func (s *supervisor) container(ctx context.Context, service string) (string, tim
 	if s.pod == nil {
 		return "", time.Time{}, errors.New("the Pod has not been looked at")
 	}
-	state, err := s.pod.Observe(ctx)
+	state, err := s.pod.Observe(ctx, nil)
 	if err != nil {
 		return "", time.Time{}, err
 	}

@@ -146,13 +146,14 @@ func (m *machine) records() (string, error) {
 
 // containers are the list, and the end of each one's log.
 func (m *machine) containers(ctx context.Context) []part {
-	ids, err := m.engine.Containers(ctx)
+	all, err := m.engine.Containers(ctx)
 	list := part{name: "containers.txt", doc: "containers and how they are"}
 	if err != nil {
 		list.text = "error: " + err.Error() + "\n"
 	}
 	var logs []part
-	for _, id := range ids {
+	for _, l := range all {
+		id := l.ID
 		c, err := m.engine.Inspect(ctx, id)
 		if err != nil {
 			list.text += fmt.Sprintf("%s error: %v\n", id, err)

@@ -436,19 +436,23 @@ func (c *Client) Inspect(ctx context.Context, id string) (Container, error) {
 	return out, err
 }
 
-// Containers lists the ids of containers by labels, in whatever state they are.
-func (c *Client) Containers(ctx context.Context, labels ...string) ([]string, error) {
+// A Listed container is what the engine says of one without a look at it.
+type Listed struct {
+	ID     string            `json:"Id"`
+	Names  []string          `json:"Names"` // each with a slash before it
+	Image  string            `json:"ImageID"`
+	State  string            `json:"State"`
+	Labels map[string]string `json:"Labels"`
+}
+
+// Containers lists containers by labels, in whatever state they are. Other than
+// [Client.Inspect] it does not wait for one that is being started: the engine
+// keeps that locked until it runs.
+func (c *Client) Containers(ctx context.Context, labels ...string) (list []Listed, err error) {
 	query := byLabels(labels)
 	query.Set("all", "1")
-	var list []struct {
-		ID string `json:"Id"`
-	}
-	err := c.call(ctx, quick, http.MethodGet, "/containers/json", query, nil, &list)
-	ids := make([]string, 0, len(list))
-	for _, l := range list {
-		ids = append(ids, l.ID)
-	}
-	return ids, err
+	err = c.call(ctx, quick, http.MethodGet, "/containers/json", query, nil, &list)
+	return list, err
 }
 
 // Logs gives the last lines of what a container wrote, both streams as they

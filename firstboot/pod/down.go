@@ -14,16 +14,16 @@ import (
 // gone, and that is an error.
 func Down(ctx context.Context, e *engine.Client, project string) error {
 	of := labelProject + "=" + project
-	ids, err := e.Containers(ctx, of)
+	list, err := e.Containers(ctx, of)
 	if err != nil {
 		return fmt.Errorf("listing containers: %w", err)
 	}
 	gone := func(err error) bool { return err == nil || errors.Is(err, engine.ErrNotFound) }
-	for _, id := range ids {
-		if err := e.Stop(ctx, id, patience); err != nil && ctx.Err() != nil {
+	for _, c := range list {
+		if err := e.Stop(ctx, c.ID, patience); err != nil && ctx.Err() != nil {
 			return fmt.Errorf("stopping a container: %w", err)
 		}
-		if err := e.Remove(ctx, id); !gone(err) {
+		if err := e.Remove(ctx, c.ID); !gone(err) {
 			return fmt.Errorf("removing a container: %w", err)
 		}
 	}

@@ -34,6 +34,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -134,8 +135,14 @@ func (p *Pod) get(ctx context.Context, url string) (int, []byte) {
 	return res.StatusCode, b
 }
 
-// Observe looks at the engine and, as far as containers run, asks the Pod.
-func (p *Pod) Observe(ctx context.Context) (State, error) {
+// workedOn is the status of a container that a step is about: neither what the
+// engine said of it before, nor what it will say.
+const workedOn = "worked on"
+
+// Observe looks at the engine and, as far as containers run, asks the Pod. At
+// what is busy it does not look: the engine would not answer before that is
+// done, and meanwhile the others would wait.
+func (p *Pod) Observe(ctx context.Context, busy map[string]bool) (State, error) {
 	of := labelProject + "=" + p.Desired.Project
 	s := State{Networks: map[string]string{}, Volumes: map[string]bool{}, Images: map[string]string{}}
 	// All of them: a name may be taken by one that is not of the project.
@@ -169,12 +176,18 @@ func (p *Pod) Observe(ctx context.Context) (State, error) {
 		}
 		s.Images[c.Config.Image] = i.ID
 	}
-	ids, err := p.Engine.Containers(ctx, of, labelOneoff+"=False")
+	list, err := p.Engine.Containers(ctx, of, labelOneoff+"=False")
 	if err != nil {
 		return s, fmt.Errorf("listing containers: %w", err)
 	}
-	for _, id := range ids {
-		c, err := p.Engine.Inspect(ctx, id)
+	for _, l := range list {
+		at := slices.IndexFunc(l.Names, func(n string) bool { return busy[strings.TrimPrefix(n, "/")] })
+		if at >= 0 {
+			s.Containers = append(s.Containers, Seen{ID: l.ID, Name: strings.TrimPrefix(l.Names[at], "/"), Service: l.Labels[labelService],
+				Hash: l.Labels[labelHash], Image: l.Image, Status: workedOn})
+			continue
+		}
+		c, err := p.Engine.Inspect(ctx, l.ID)
 		if errors.Is(err, engine.ErrNotFound) {
 			continue
 		} else if err != nil {
@@ -337,7 +350,7 @@ func (p *Pod) Up(ctx context.Context) (State, error) {
 	var told Step
 	pause := time.Second
 	for {
-		now, err := p.Observe(ctx)
+		now, err := p.Observe(ctx, busy)
 		if p.Trouble != nil && ctx.Err() == nil {
 			p.Trouble(err)
 		}
