@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -98,15 +99,25 @@ func (p *proxy) set(fail func(w http.ResponseWriter, r *http.Request) bool) {
 	p.fail = fail
 }
 
+// free is a port that nobody has, below those that the kernel gives to
+// connections (ip(7), ip_local_port_range): one of them could be taken before
+// the program that is to listen there has it. None is given twice.
 func free(t *testing.T) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := uint16(10000 + (uint32(os.Getpid())*331+ports.Add(1))%22000)
+		l, err := net.Listen("tcp", loop(port).String())
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return port
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort().Port()
+	t.Fatal("no port is free")
+	return 0
 }
+
+var ports atomic.Uint32
 
 func loop(port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)

@@ -23,6 +23,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,15 +61,23 @@ func echo(name string) *httptest.Server {
 	}))
 }
 
+// free is an address that nobody has, with a port below those that the kernel
+// gives to connections (ip(7), ip_local_port_range): one of them could be taken
+// before NGINX has it. None is given twice.
 func free(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		at := fmt.Sprintf("127.0.0.1:%d", 10000+(uint32(os.Getpid())*331+ports.Add(1))%22000)
+		if l, err := net.Listen("tcp", at); err == nil {
+			l.Close()
+			return at
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
+
+var ports atomic.Uint32
 
 func newStage(t *testing.T, allow ...string) *stage {
 	t.Helper()
