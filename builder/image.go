@@ -33,23 +33,9 @@ func (e *NoManifestError) Hint() string {
 // evidence of the bake, where it wrote any. The artifacts themselves are not
 // read.
 func OpenImage(path, version string) (publish.Image, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return publish.Image{}, &NoManifestError{path, "it is not there"}
-	}
+	dir, only, r, err := openBake(path)
 	if err != nil {
-		return publish.Image{}, fmt.Errorf("reading the image: %w", err)
-	}
-	dir, only := path, ""
-	if !info.IsDir() {
-		dir, only = filepath.Dir(path), filepath.Base(path)
-	}
-	r, err := ReadManifest(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return publish.Image{}, &NoManifestError{path, fmt.Sprintf("%s has no %s", dir, ManifestName)}
-	}
-	if err != nil {
-		return publish.Image{}, &NoManifestError{path, err.Error()}
+		return publish.Image{}, err
 	}
 	img := publish.Image{Name: r.Name, Version: r.Version}
 	if version != "" {
@@ -85,6 +71,30 @@ func OpenImage(path, version string) (publish.Image, error) {
 		return publish.Image{}, &NoManifestError{path, fmt.Sprintf("%s does not list it", filepath.Join(dir, ManifestName))}
 	}
 	return img, nil
+}
+
+// openBake finds the manifest for a path: the directory of a bake, or the file
+// only in it.
+func openBake(path string) (dir, only string, r *Result, err error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", nil, &NoManifestError{path, "it is not there"}
+	}
+	if err != nil {
+		return "", "", nil, fmt.Errorf("reading the image: %w", err)
+	}
+	dir, only = filepath.Clean(path), ""
+	if !info.IsDir() {
+		dir, only = filepath.Dir(path), filepath.Base(path)
+	}
+	r, err = ReadManifest(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", nil, &NoManifestError{path, fmt.Sprintf("%s has no %s", dir, ManifestName)}
+	}
+	if err != nil {
+		return "", "", nil, &NoManifestError{path, err.Error()}
+	}
+	return dir, only, r, nil
 }
 
 // evidenceFiles are what the bake in dir wrote beside its artifacts. Further

@@ -59,23 +59,20 @@ func (e *OtherRecipeError) Hint() string {
 // package files and container images are, for they are known by their hashes.
 // c.Out is not used.
 func Verify(ctx context.Context, c Config, path string) (_ *Verification, err error) {
-	img, err := OpenImage(path, "")
-	if err != nil {
-		return nil, err
-	}
-	dir := filepath.Dir(img.Files[0].Path)
-	given, err := ReadManifest(dir)
+	dir, only, given, err := openBake(path)
 	if err != nil {
 		return nil, err
 	}
 	c.Formats, c.Out = nil, ""
-	v := &verifying{c: c, dir: dir, given: given, whole: filepath.Clean(path) == dir}
-	for _, f := range img.Files {
-		if !slices.ContainsFunc(given.Artifacts, func(a Artifact) bool { return a.File == filepath.Base(f.Path) }) {
-			continue // evidence
+	v := &verifying{dir: dir, given: given, whole: only == ""}
+	for _, a := range given.Artifacts {
+		if only == "" || a.File == only {
+			v.files = append(v.files, a.File)
+			c.Formats = append(c.Formats, a.Format)
 		}
-		v.files = append(v.files, filepath.Base(f.Path))
-		c.Formats = append(c.Formats, f.Format)
+	}
+	if v.files == nil {
+		return nil, &NoManifestError{path, fmt.Sprintf("%s does not list it", filepath.Join(dir, ManifestName))}
 	}
 	c.Formats = slices.Compact(slices.Sorted(slices.Values(c.Formats)))
 	if err := c.fill(); err != nil {
@@ -194,6 +191,9 @@ func line(a, b []byte) int {
 
 func firstDifference(a, b []byte) int {
 	n := min(len(a), len(b))
+	if bytes.Equal(a[:n], b[:n]) {
+		return n
+	}
 	for i := range n {
 		if a[i] != b[i] {
 			return i

@@ -132,10 +132,14 @@ func readable(dir string) error {
 		if err != nil {
 			return err
 		}
-		if mode := info.Mode().Perm() | 0o444 | info.Mode().Perm()&0o100/0o100*0o111; mode != info.Mode().Perm() {
-			return os.Chmod(path, mode)
+		mode := info.Mode().Perm() | 0o444
+		if mode&0o100 != 0 {
+			mode |= 0o111 // directories, scripts
 		}
-		return nil
+		if mode == info.Mode().Perm() {
+			return nil
+		}
+		return os.Chmod(path, mode)
 	})
 }
 

@@ -57,6 +57,10 @@ func TestVerifiedByAnOrdinaryUser(t *testing.T) {
 	}
 	change(t, filepath.Join(image, "prose-0-generic-amd64.raw"), page)
 
+	if err := os.Remove(filepath.Join(image, "prose-0-amd64.spdx.json")); err != nil {
+		t.Fatal(err)
+	}
+
 	for _, d := range []string{"src/bin", "src/testdata/recipes", "cache", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -108,7 +112,8 @@ func TestVerifiedByAnOrdinaryUser(t *testing.T) {
 	}
 	r := verify(who, dir+"/cache")
 	const want = "prose-0-generic-amd64.raw: /usr/share/prose/www/index.html: it is not the file of the manifest"
-	if r.code != 3 || !strings.HasPrefix(r.stdout, want) || strings.Count(r.stdout, "\n") != 1 || !strings.Contains(r.stderr, "5 files compared, 1 difference") {
+	if r.code != 3 || !strings.HasPrefix(r.stdout, want) || !strings.HasSuffix(r.stdout, "\nprose-0-amd64.spdx.json: it is not there\n") ||
+		strings.Count(r.stdout, "\n") != 2 || !strings.Contains(r.stderr, "5 files compared, 2 differences") {
 		t.Errorf("exit %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
 	if left, _ := filepath.Glob(dir + "/cache/fresh-*"); len(left) > 0 {
