@@ -215,6 +215,12 @@ func (c *testConfig) run(ctx context.Context, t *term, all []*scenario.Scenario)
 			}
 		}
 	}
+	// Once more and last, where the end of a long log is all that is kept.
+	if len(results) > 1 {
+		for _, r := range results {
+			showResult(t, r)
+		}
+	}
 	if err := c.report(results); err != nil {
 		failed = errors.Join(failed, err)
 	}
@@ -228,6 +234,22 @@ func (c *testConfig) run(ctx context.Context, t *term, all []*scenario.Scenario)
 		return &exitError{exitFindings}
 	}
 	return nil
+}
+
+// showResult tells in a line how a machine ended, and of one that failed why.
+func showResult(t *term, r scenario.Result) {
+	failures := 0
+	for _, k := range r.Cases {
+		if k.Reason == "" || k.Skipped {
+			continue
+		}
+		failures++
+		showCase(t, k)
+	}
+	if failures == 0 {
+		last := r.Cases[len(r.Cases)-1]
+		t.notef("%-12s %-10s %6.1f s  ok      all of %d steps", last.Scenario, last.Firmware, last.At, len(r.Cases))
+	}
 }
 
 func showCase(t *term, k scenario.Case) {
