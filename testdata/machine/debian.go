@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -81,6 +82,33 @@ func Debian(t testing.TB, packages ...string) string {
 			t.Fatalf("making a Debian tree: %v\n%s", err, out)
 		}
 	})
+}
+
+// Programs gives the path of a tree with the files of these packages of Debian
+// 13 and of what they need, and makes it when the cache has none: see
+// [Program]. Nothing is set up, and no script has run.
+func Programs(t testing.TB, packages ...string) string {
+	t.Helper()
+	key := sha256.Sum256([]byte(suite + " " + strings.Join(packages, " ")))
+	return once(t, fmt.Sprintf("debian-programs-%x", key[:6]), func(dir string) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, "mmdebstrap", "--variant=extract", "--include="+strings.Join(packages, ","), suite, dir).CombinedOutput()
+		if err != nil {
+			t.Fatalf("fetching programs of Debian 13: %v\n%s", err, out)
+		}
+	})
+}
+
+// Program is the command that runs a program of such a tree here: by its own
+// loader, with its own libraries. name is its path in the tree.
+func Program(tree, name string, args ...string) *exec.Cmd {
+	libraries, loader := "usr/lib/x86_64-linux-gnu", "ld-linux-x86-64.so.2"
+	if runtime.GOARCH == "arm64" {
+		libraries, loader = "usr/lib/aarch64-linux-gnu", "ld-linux-aarch64.so.1"
+	}
+	libraries = filepath.Join(tree, libraries)
+	return exec.Command(filepath.Join(libraries, loader), append([]string{"--library-path", libraries, filepath.Join(tree, name)}, args...)...)
 }
 
 // once gives the path of a directory in the cache, and has it made when it is

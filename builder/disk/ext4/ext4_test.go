@@ -15,6 +15,7 @@ import (
 
 	"github.com/prose-im/prose-image/builder/layer"
 	"github.com/prose-im/prose-image/builder/tree"
+	"github.com/prose-im/prose-image/testdata/machine"
 )
 
 var options = Options{
@@ -103,9 +104,20 @@ func run(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
+// fsck has e2fsck judge: this machine's, and that of Debian 13, which the image
+// will have.
 func fsck(t testing.TB, image string) {
 	t.Helper()
 	run(t, "e2fsck", "-fn", image)
+	if out, err := trixie(t, "e2fsck", "-fn", image).CombinedOutput(); err != nil {
+		t.Fatalf("e2fsck of Debian 13: %v\n%.4000s", err, out)
+	}
+}
+
+// trixie is a command of Debian 13's e2fsprogs.
+func trixie(t testing.TB, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	return machine.Program(machine.Programs(t, "e2fsprogs"), "usr/sbin/"+name, args...)
 }
 
 func readAll(t testing.TB, n *tree.Inode) []byte {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/prose-im/prose-image/builder/layer"
+	"github.com/prose-im/prose-image/builder/tree"
 	"golang.org/x/sys/unix"
 )
 
@@ -184,13 +185,27 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// TestGrow grows a file system past the descriptors that it has room for:
-// mounted, as growpart and resize2fs do at first boot, where this process may;
-// resize2fs alone otherwise, which makes room by moving blocks.
+// TestGrow grows a file system past the descriptors that it has room for, and a
+// thousandfold; `make soak` has it grow to 2 TiB. It does so mounted, as
+// growpart and resize2fs do at first boot, where this process may; resize2fs
+// alone otherwise, which makes room by moving blocks.
 func TestGrow(t *testing.T) {
 	from := generate(t, 12, 500, allNames)
+	l, err := Measure(from, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sizes := []int64{20 << 30, 1000 * l.Size}
+	if os.Getenv("EXT4_NAMES") != "" {
+		sizes = append(sizes, 2<<40)
+	}
+	for _, size := range sizes {
+		grow(t, from, size)
+	}
+}
+
+func grow(t *testing.T, from *tree.Tree, size int64) {
 	image, l := write(t, from, options)
-	const size = 20 << 30
 	if dir, ok := mount(t, image, "rw,errors=remount-ro"); ok && mayResize(t) {
 		loop, _, _ := strings.Cut(run(t, "losetup", "-j", image), ":")
 		if err := os.Truncate(image, size); err != nil {
@@ -225,7 +240,7 @@ func TestGrow(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := int64(fs.Blocks) * fs.Bsize; got < size*95/100 {
-		t.Errorf("it has %d bytes after growing to %d", got, int64(size))
+		t.Errorf("it has %d bytes after growing to %d", got, size)
 	}
 	if ratio := size / int64(fs.Files); ratio > 17000 {
 		t.Errorf("%d bytes per inode after growing, %d before", ratio, l.Size/l.Inodes)
