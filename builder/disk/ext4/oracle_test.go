@@ -231,8 +231,8 @@ func TestOracleOnAnything(t *testing.T) {
 		t.Log("not root: a tree with all owners and devices cannot be unpacked")
 		return
 	}
-	for seed := range uint64(3) {
-		from := generate(t, 100+seed, 600, names{long: 255})
+	for seed := range uint64(2) {
+		from := generate(t, 100+seed, 400, names{long: 255})
 		o := options
 		o.Free = 40 << 20
 		ours, l := write(t, from, o)

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf16"
+
+	"github.com/prose-im/prose-image/testdata/machine"
 )
 
 var options = Options{VolumeID: 0x1234ABCD, Label: "ESP", Time: time.Date(2026, 3, 4, 5, 6, 8, 0, time.UTC), Hidden: 8192}
@@ -73,6 +75,11 @@ func run(t *testing.T, args ...string) string {
 func check(t *testing.T, image string, want map[string]string) {
 	t.Helper()
 	fsck := run(t, "fsck.fat", "-n", "-v", image)
+	out13, err := machine.Program(machine.Programs(t, "dosfstools"), "usr/sbin/fsck.fat", "-n", "-v", image).CombinedOutput()
+	if err != nil {
+		t.Errorf("fsck.fat of Debian 13: %v", err)
+	}
+	fsck += string(out13)
 	for _, bad := range []string{"Orphan", "differ", "Free cluster", "wrong", "invalid", "Invalid", "dirty bit", "label "} {
 		if strings.Contains(fsck, bad) {
 			t.Errorf("fsck.fat says %q:\n%s", bad, fsck)
@@ -86,7 +93,7 @@ func check(t *testing.T, image string, want map[string]string) {
 		run(t, "mcopy", "-s", "-Q", "-n", "-i", image, "::*", out)
 	}
 	got := map[string]string{}
-	err := filepath.WalkDir(out, func(p string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(out, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -266,6 +273,43 @@ func TestNames(t *testing.T) {
 		o.Bits = bits
 		image := write(t, 64<<20, files(want), o)
 		check(t, image, want)
+	}
+}
+
+// TestAnything has disks of many sizes, with as many files as fit and with deep
+// paths, judged.
+func TestAnything(t *testing.T) {
+	full := 0
+	for seed := range uint64(30) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		o := options
+		o.Bits = []int{0, 16, 32}[r.IntN(3)]
+		o.VolumeID = r.Uint32()
+		size := (3<<20 + r.Int64N(60<<20)) / sector * sector
+		if o.Bits == 32 {
+			size += 33 << 20
+		}
+		want := names(r, r.IntN(250))
+		deep := strings.Repeat("deep down/", 1+r.IntN(20))
+		for len(want) < 400 {
+			want[fmt.Sprintf("%s%d", deep, len(want))] = random(r.Uint64(), r.IntN(60000))
+			if err := Check(size, files(want), o); err != nil {
+				var small *TooSmallError
+				if !errors.As(err, &small) {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+				delete(want, fmt.Sprintf("%s%d", deep, len(want)-1))
+				full++
+				break
+			}
+		}
+		check(t, write(t, size, files(want), o), want)
+		if t.Failed() {
+			t.Fatalf("seed %d, %d bytes, FAT%d", seed, size, o.Bits)
+		}
+	}
+	if full == 0 || full == 30 {
+		t.Errorf("%d of 30 were full", full)
 	}
 }
 
