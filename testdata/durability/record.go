@@ -11,6 +11,8 @@
 // some are torn. The file system must mend itself, and whatever the agent keeps
 // must be whole. Some of these disks are booted until the machine is ready.
 //
+// Another test does so with a disk of 2 TiB, while the file system grows to it.
+//
 // PROSE_POINTS and PROSE_BOOTS say how many moments and boots there are,
 // PROSE_SEED makes them the ones of an earlier run. With PROSE_RECORD the
 // recording is kept in that directory; when it has one, that is replayed
