@@ -3,6 +3,8 @@ package recipe
 import (
 	"errors"
 	"fmt"
+	"sort"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -26,22 +28,15 @@ type element struct {
 	at    place
 }
 
+const listOfTables = "list of tables"
+
 // document lists the settings of TOML source. go-toml decodes strictly but
-// keeps no positions, so this walks its parser; the one problem it returns is
-// where the source is no TOML at all.
-func document(src []byte) ([]setting, *Diagnostic) {
+// keeps no positions, so this walks its parser too. broken is where the source
+// is no TOML at all, and repeated what is in it more than once.
+func document(src []byte) (settings []setting, repeated []Diagnostic, broken *Diagnostic) {
 	var all map[string]any
-	if err := toml.Unmarshal(src, &all); err != nil {
-		var de *toml.DecodeError
-		if errors.As(err, &de) {
-			line, column := de.Position()
-			return nil, &Diagnostic{Line: line, Column: column, Length: 1, Message: de.Error()}
-		}
-		return nil, &Diagnostic{Line: 1, Column: 1, Length: 1, Message: err.Error()}
-	}
-	var p unstable.Parser
-	p.Reset(src)
-	var settings []setting
+	err := toml.Unmarshal(src, &all)
+	p := newWalker(src)
 	var table []string
 	for p.NextExpression() {
 		switch e := p.Expression(); e.Kind {
@@ -51,39 +46,75 @@ func document(src []byte) ([]setting, *Diagnostic) {
 			var at place
 			for it.Next() {
 				table = append(table, string(it.Node().Data))
-				at = locate(&p, it.Node())
+				at = p.locate(it.Node())
 			}
+			form := "table"
 			if e.Kind == unstable.ArrayTable {
-				settings = append(settings, setting{name: clone(table), form: "list of tables", key: at, at: at})
-				continue
+				form = listOfTables
 			}
-			settings = append(settings, setting{name: clone(table), form: "table", key: at, at: at})
+			settings = append(settings, setting{name: clone(table), form: form, key: at, at: at})
 		case unstable.KeyValue:
-			settings = append(settings, keyValue(&p, table, e)...)
+			settings = append(settings, p.keyValue(table, e)...)
 		}
 	}
-	if err := p.Error(); err != nil {
-		return nil, &Diagnostic{Line: 1, Column: 1, Length: 1, Message: err.Error()}
+	if err == nil {
+		err = p.Error()
 	}
-	return settings, nil
+	if err == nil {
+		return settings, nil, nil
+	}
+	// The parser takes what the decoder does not: names that come twice.
+	if p.Error() == nil {
+		settings, repeated = withoutRepeated(settings)
+	}
+	if repeated == nil {
+		broken = &Diagnostic{Line: 1, Column: 1, Length: 1, Message: sentence(err)}
+		var de *toml.DecodeError
+		if errors.As(err, &de) {
+			broken.Line, broken.Column = de.Position()
+		}
+	}
+	return settings, repeated, broken
 }
 
-func keyValue(p *unstable.Parser, table []string, e *unstable.Node) []setting {
+// sentence is what go-toml says, without its own name in front.
+func sentence(err error) string { return strings.TrimPrefix(err.Error(), "toml: ") }
+
+// withoutRepeated splits off settings whose name was there before.
+func withoutRepeated(all []setting) (once []setting, repeated []Diagnostic) {
+	first := map[string]setting{}
+	for _, s := range all {
+		f, again := first[join(s.name)]
+		if !again || s.form == listOfTables && f.form == listOfTables {
+			first[join(s.name)] = s
+			once = append(once, s)
+			continue
+		}
+		repeated = append(repeated, Diagnostic{
+			Line: s.key.line, Column: s.key.column, Length: s.key.length,
+			Message: fmt.Sprintf("%q comes twice", strings.Join(s.name, ".")),
+			Hint:    fmt.Sprintf("the first is in line %d; leave one", f.key.line),
+		})
+	}
+	return once, repeated
+}
+
+func (p *walker) keyValue(table []string, e *unstable.Node) []setting {
 	s := setting{name: clone(table)}
 	it := e.Key()
 	for it.Next() {
 		s.name = append(s.name, string(it.Node().Data))
-		s.key = locate(p, it.Node())
+		s.key = p.locate(it.Node())
 	}
 	v := e.Value()
-	s.at = locate(p, v)
+	s.at = p.inside(v)
 	if s.at.length == 0 {
 		s.at = s.key
 	}
 	if v.Kind == unstable.InlineTable {
 		out := []setting{{name: s.name, form: "table", key: s.key, at: s.key}}
 		for it := v.Children(); it.Next(); {
-			out = append(out, keyValue(p, s.name, it.Node())...)
+			out = append(out, p.keyValue(s.name, it.Node())...)
 		}
 		return out
 	}
@@ -95,7 +126,7 @@ func keyValue(p *unstable.Parser, table []string, e *unstable.Node) []setting {
 			if n.Kind == unstable.Comment {
 				continue
 			}
-			el := element{at: locate(p, n)}
+			el := element{at: p.inside(n)}
 			if el.at.length == 0 {
 				el.at = s.key
 			}
@@ -120,10 +151,28 @@ func value(n *unstable.Node) (any, string) {
 	case unstable.Integer, unstable.Float:
 		return string(n.Data), "number"
 	}
-	return nil, fmt.Sprint(n.Kind)
+	return nil, "date"
 }
 
-func locate(p *unstable.Parser, n *unstable.Node) place {
+// A walker walks a parser's expressions and knows where lines begin: the
+// parser would count them for every place anew.
+type walker struct {
+	unstable.Parser
+	lines []int // offsets
+}
+
+func newWalker(src []byte) *walker {
+	w := &walker{lines: []int{0}}
+	for i, c := range src {
+		if c == '\n' {
+			w.lines = append(w.lines, i+1)
+		}
+	}
+	w.Reset(src)
+	return w
+}
+
+func (p *walker) locate(n *unstable.Node) place {
 	r := n.Raw
 	if r.Length == 0 && len(n.Data) > 0 {
 		r = p.Range(n.Data)
@@ -131,8 +180,21 @@ func locate(p *unstable.Parser, n *unstable.Node) place {
 	if r.Length == 0 {
 		return place{}
 	}
-	s := p.Shape(r)
-	return place{s.Start.Line, s.Start.Column, int(r.Length)}
+	line := sort.SearchInts(p.lines, int(r.Offset)+1)
+	return place{line, int(r.Offset) - p.lines[line-1] + 1, int(r.Length)}
+}
+
+// inside is where a node is, or the first one in it that has a place: lists have
+// none.
+func (p *walker) inside(n *unstable.Node) place {
+	at := p.locate(n)
+	if n.Kind != unstable.Array || at.length > 0 {
+		return at
+	}
+	for it := n.Children(); at.length == 0 && it.Next(); {
+		at = p.inside(it.Node())
+	}
+	return at
 }
 
 func clone(name []string) []string { return append([]string(nil), name...) }

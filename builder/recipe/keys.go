@@ -23,6 +23,7 @@ type Key struct {
 	Default string   // as TOML; empty for none
 	Doc     string   // one sentence and its fragment, no full stop
 	OneOf   []string // allowed values; nil: see check
+	Others  string   // why there is no other value, for the hint; empty: nothing to say
 
 	field func(*Recipe) any
 	check func(value string) *problem
@@ -44,7 +45,8 @@ var Keys = []Key{
 		field: func(r *Recipe) any { return &r.Formats }},
 
 	{Name: "base.suite", Kind: String, Default: `"trixie"`, Doc: "Debian suite", OneOf: []string{"trixie"},
-		field: func(r *Recipe) any { return &r.Suite }},
+		Others: "the Pod needs Docker 26 and Compose 2.24, which Debian 12 and Ubuntu have only in Docker's own repository: that is not supported yet",
+		field:  func(r *Recipe) any { return &r.Suite }},
 	{Name: "base.kernel", Kind: String, Default: `"cloud"`, Doc: "kernel: cloud is smaller, generic also has drivers for hardware", OneOf: []string{"cloud", "generic"},
 		field: func(r *Recipe) any { return &r.Kernel }},
 	{Name: "base.mirrors", Kind: Strings, Default: `[]`, Doc: "package mirrors, as addresses or one-line apt sources; none means the suite's own",

@@ -44,6 +44,16 @@ func wrongForm(k *Key, got string) *problem {
 	return &problem{fmt.Sprintf("%s is a %s, not a %s", k.Name, k.Kind, got), "write " + example(k)}
 }
 
+// notTable is about a table of keys that is written as something else.
+func notTable(s setting) *problem {
+	name := strings.Join(s.name, ".")
+	return &problem{fmt.Sprintf("%s is a table, not a %s", name, s.form), fmt.Sprintf("write [%s] and below it its keys", name)}
+}
+
+func wrongMember(k *Key, member, got string) *problem {
+	return &problem{fmt.Sprintf("%s holds strings, not a %s", k.Name, got), fmt.Sprintf("write %q = \"value\"", member)}
+}
+
 func wrongElement(k *Key, got string) *problem {
 	return &problem{fmt.Sprintf("%s holds strings, not a %s", k.Name, got), "write " + example(k)}
 }
@@ -60,6 +70,8 @@ func notOneOf(k *Key, v string) *problem {
 	p := &problem{message: fmt.Sprintf("%q is not one of %s", v, strings.Join(k.OneOf, ", ")), hint: "write " + example(k)}
 	if near := nearest(v, k.OneOf); near != "" {
 		p.hint = fmt.Sprintf("did you mean %q?", near)
+	} else if k.Others != "" {
+		p.hint += "; " + k.Others
 	}
 	return p
 }

@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,12 +13,23 @@ import (
 // Load reads and checks the recipe at path. What is wrong with its content
 // comes as an [Invalid] that holds every problem.
 func Load(path string) (*Recipe, error) {
-	src, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading recipe: %w", err)
 	}
+	defer f.Close()
+	src, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading recipe: %w", err)
+	}
+	if len(src) > maxSize {
+		return nil, fmt.Errorf("reading recipe: %s has more than %d KiB: it is something else", path, maxSize>>10)
+	}
 	return Read(path, src)
 }
+
+// maxSize is far above what people write, in bytes.
+const maxSize = 1 << 20
 
 // Read checks a recipe that lies in memory as [Load] does one that lies at path,
 // which needs not exist: it names the recipe in messages, and relative paths
@@ -34,33 +46,37 @@ func Read(path string, src []byte) (*Recipe, error) {
 // Parse reads a recipe and returns it, or everything that is wrong with it in
 // the order of the source.
 func Parse(src []byte) (*Recipe, []Diagnostic) {
-	settings, broken := document(src)
+	settings, problems, broken := document(withoutMark(src))
 	if broken != nil {
 		return nil, []Diagnostic{*broken}
 	}
 	r := defaults()
-	var problems []Diagnostic
 	report := func(at place, p *problem) {
 		if p != nil {
 			problems = append(problems, Diagnostic{Line: at.line, Column: at.column, Length: at.length, Message: p.message, Hint: p.hint})
 		}
 	}
+	named := map[string]bool{} // tables that a problem has named: what lies in them is not named again
 	for _, s := range settings {
+		if isUnder(s.name, named) {
+			continue
+		}
 		key, member := find(s.name)
-		if key == nil {
-			if s.form == "table" && isPrefix(s.name) {
-				continue
+		table := s.form == "table" || s.form == listOfTables
+		switch {
+		case key == nil && isPrefix(s.name):
+			if s.form != "table" {
+				report(s.key, notTable(s))
+				named[join(s.name)] = true
 			}
-			// What lies in an unknown table was named by the table's own line.
-			if !underUnknownTable(settings, s) {
-				report(s.key, unknownKey(s))
-			}
-			continue
+		case key == nil:
+			report(s.key, unknownKey(s))
+			named[join(s.name)] = table
+		case key.Kind == Table && member == "" && s.form == "table":
+		default:
+			set(r, key, member, s, report)
+			named[join(s.name)] = table
 		}
-		if s.form == "table" && key.Kind == Table && member == "" {
-			continue
-		}
-		set(r, key, member, s, report)
 	}
 	if problems != nil {
 		slices.SortStableFunc(problems, func(a, b Diagnostic) int {
@@ -82,8 +98,8 @@ func defaults() *Recipe {
 		if k.Default == "" {
 			continue
 		}
-		settings, broken := document([]byte(lastPart(k.Name) + " = " + k.Default))
-		if broken != nil || len(settings) != 1 {
+		settings, twice, broken := document([]byte(lastPart(k.Name) + " = " + k.Default))
+		if broken != nil || twice != nil || len(settings) != 1 {
 			panic("BUG: default of " + k.Name + " is no TOML value")
 		}
 		set(r, k, "", settings[0], func(_ place, p *problem) {
@@ -134,8 +150,12 @@ func set(r *Recipe, key *Key, member string, s setting, report func(place, *prob
 		*field = out
 	case *map[string]string:
 		v, ok := s.value.(string)
-		if member == "" || !ok || s.form != "string" {
+		if member == "" {
 			report(s.at, wrongForm(key, s.form))
+			return
+		}
+		if !ok || s.form != "string" {
+			report(s.at, wrongMember(key, member, s.form))
 			return
 		}
 		report(s.at, checkValue(key, v))
@@ -199,14 +219,17 @@ func isPrefix(name []string) bool {
 	return slices.ContainsFunc(Keys, func(k Key) bool { return strings.HasPrefix(k.Name, prefix) })
 }
 
-func underUnknownTable(settings []setting, s setting) bool {
-	return slices.ContainsFunc(settings, func(t setting) bool {
-		if t.form != "table" || len(t.name) >= len(s.name) || !slices.Equal(t.name, s.name[:len(t.name)]) {
-			return false
+// isUnder says whether a name lies in a table of the set.
+func isUnder(name []string, set map[string]bool) bool {
+	for n := range name {
+		if n > 0 && set[join(name[:n])] {
+			return true
 		}
-		key, _ := find(t.name)
-		return key == nil && !isPrefix(t.name)
-	})
+	}
+	return false
 }
+
+// join makes one string of a name. Parts may hold dots, but no zero.
+func join(name []string) string { return strings.Join(name, "\x00") }
 
 func lastPart(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
