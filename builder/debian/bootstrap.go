@@ -95,6 +95,7 @@ func Bootstrap(ctx context.Context, cache string, b Base, out io.Writer) error {
 		return fmt.Errorf("installing packages: %w", err)
 	}
 	err = host.Run(ctx, host.Command{
+		Within: dir,
 		Umask:  true, // maintainer scripts make files by it
 		Args:   mmdebstrapArgs(b, mode, repo, before, sources, scripts),
 		Env:    []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(b.Epoch.Unix(), 10), "DEBIAN_FRONTEND=noninteractive"},

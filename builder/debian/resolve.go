@@ -40,7 +40,7 @@ func Resolve(ctx context.Context, r Request) (*Resolution, error) {
 		"--skip=check/empty,cleanup/apt/lists", "--format=tar",
 		r.Suite, filepath.Join(dir, "apt.tar")}
 	args = append(args, r.Mirrors...)
-	if err := host.Run(ctx, host.Command{Args: args}); err != nil {
+	if err := host.Run(ctx, host.Command{Args: args, Within: dir}); err != nil {
 		return nil, fmt.Errorf("fetching package indexes of %s: %w", r.Suite, err)
 	}
 	root := filepath.Join(dir, "root")

@@ -34,6 +34,7 @@ type Command struct {
 	Stdout  io.Writer  // nil: kept for the error
 	Stderr  io.Writer  // nil: kept for the error; otherwise both
 	Tied    bool       // it gets SIGKILL when this process ends, however that ends
+	Within  string     // directory of its files: if this process is killed, the command and its children get SIGTERM, then that is removed
 	Files   []*os.File // its file descriptors from 3 on
 	Umask   bool       // it runs with umask 022 instead of the caller's
 	Network bool       // it gets a network namespace of its own, with nothing in it
@@ -128,11 +129,12 @@ func Output(ctx context.Context, c Command) ([]byte, error) {
 
 // A Process is a started command.
 type Process struct {
-	ctx  context.Context
-	cmd  *exec.Cmd
-	args []string
-	tail *tail
-	done chan struct{} // closed by Wait, if it is not nil
+	ctx     context.Context
+	cmd     *exec.Cmd
+	args    []string
+	tail    *tail
+	done    chan struct{} // closed by Wait, if it is not nil
+	watcher *watcher      // dismissed by Wait, if it is not nil
 }
 
 // Start starts a command and returns at once.
@@ -176,6 +178,13 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	}
 	if err := start(); err != nil {
 		return nil, &Error{Args: c.Args, Err: err}
+	}
+	if c.Within != "" {
+		if p.watcher, err = startWatcher(p.cmd.Process.Pid, c.Within); err != nil {
+			_ = p.cmd.Cancel()
+			_ = p.cmd.Wait()
+			return nil, err
+		}
 	}
 	return p, nil
 }
@@ -223,6 +232,9 @@ func (p *Process) startTied() error {
 // Wait waits for the end of the command.
 func (p *Process) Wait() error {
 	err := p.cmd.Wait()
+	if p.watcher != nil {
+		p.watcher.dismiss()
+	}
 	if p.done != nil {
 		close(p.done)
 	}
