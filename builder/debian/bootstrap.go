@@ -4,11 +4,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -94,17 +96,34 @@ func Bootstrap(ctx context.Context, cache string, b Base, out io.Writer) error {
 	if err := readable(dir); err != nil {
 		return fmt.Errorf("installing packages: %w", err)
 	}
-	err = host.Run(ctx, host.Command{
-		Within: dir,
-		Umask:  true, // maintainer scripts make files by it
-		Args:   mmdebstrapArgs(b, mode, repo, before, sources, scripts),
-		Env:    []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(b.Epoch.Unix(), 10), "DEBIAN_FRONTEND=noninteractive"},
-		Stdout: out,
-	})
+	c := mmdebstrap(mode, dir, mmdebstrapArgs(b, mode, repo, before, sources, scripts))
+	c.Umask = true // maintainer scripts make files by it
+	c.Env = append(c.Env, "SOURCE_DATE_EPOCH="+strconv.FormatInt(b.Epoch.Unix(), 10), "DEBIAN_FRONTEND=noninteractive")
+	c.Stdout = out
+	err = host.Run(ctx, c)
+	if n := failedScript(err); n > 0 {
+		return &ScriptError{Number: n, Err: err}
+	}
 	if err != nil {
 		return fmt.Errorf("installing packages: %w", err)
 	}
 	return nil
+}
+
+var scriptLine = regexp.MustCompile(`(?m)^script ([0-9]+) failed$`)
+
+// failedScript is the number of the script that ended mmdebstrap, from 1 on.
+func failedScript(err error) int {
+	var e *host.Error
+	if !errors.As(err, &e) {
+		return 0
+	}
+	m := scriptLine.FindStringSubmatch(e.Output)
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(m[1])
+	return n
 }
 
 // reachable reports whether every user can get to dir.
@@ -144,8 +163,19 @@ func readable(dir string) error {
 	})
 }
 
+// mmdebstrap is a run of mmdebstrap that has all its files in dir. As root it
+// mounts things into its chroot: in a mount namespace of its own, so that they
+// are gone with it, even when it is killed.
+func mmdebstrap(mode, dir string, args []string) host.Command {
+	args = append([]string{"mmdebstrap"}, args...)
+	if mode == "root" {
+		args = append([]string{"unshare", "--mount", "--"}, args...)
+	}
+	return host.Command{Args: args, Env: []string{"TMPDIR=" + dir}, Within: dir}
+}
+
 func mmdebstrapArgs(b Base, mode, repo, before, sources string, scripts []string) []string {
-	args := []string{"mmdebstrap", "--variant=apt", "--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
+	args := []string{"--variant=apt", "--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
 		"--include=" + strings.Join(b.Packages, ","),
 		// The essential hook runs before any other package is unpacked.
 		"--essential-hook=tar-in " + before + " /",
@@ -157,7 +187,8 @@ func mmdebstrapArgs(b Base, mode, repo, before, sources string, scripts []string
 		args = append(args,
 			"--customize-hook=upload "+s+" "+name,
 			"--customize-hook=chmod 0755 \"$1\""+name,
-			"--customize-hook=chroot \"$1\" "+name,
+			// What it got from a network, no lock would hold.
+			fmt.Sprintf("--customize-hook=unshare --net -- chroot \"$1\" %s || { echo 'script %d failed' >&2; exit 1; }", name, i+1),
 			"--customize-hook=rm \"$1\""+name)
 	}
 	return append(args,

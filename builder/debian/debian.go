@@ -89,3 +89,38 @@ func (e *NamespaceError) Error() string {
 func (e *NamespaceError) Hint() string {
 	return fmt.Sprintf("run as root, or allow user namespaces: apt-get install uidmap && usermod --add-subuids 100000-165535 --add-subgids 100000-165535 %s", e.User)
 }
+
+// A SignatureError is a source whose index is not signed by a key that the
+// recipe trusts.
+type SignatureError struct {
+	Line string // apt's own
+	Err  error
+}
+
+func (e *SignatureError) Error() string {
+	return "fetching package indexes: " + e.Line
+}
+
+func (e *SignatureError) Unwrap() error { return e.Err }
+
+// Hint is how a key is named.
+func (e *SignatureError) Hint() string {
+	return `name the archive's key in base.mirrors: "deb [signed-by=/path/of/key.asc] ADDRESS SUITE COMPONENT"`
+}
+
+// A ScriptError is a script that failed in the image.
+type ScriptError struct {
+	Number int   // in [Base.Run], from 1 on
+	Err    error // with the end of what it printed
+}
+
+func (e *ScriptError) Error() string {
+	return fmt.Sprintf("running script %d of base.run: %v", e.Number, e.Err)
+}
+
+func (e *ScriptError) Unwrap() error { return e.Err }
+
+// Hint is what scripts can count on.
+func (e *ScriptError) Hint() string {
+	return "what it printed is above; scripts run as root in the image, after its packages are installed, and have no network"
+}

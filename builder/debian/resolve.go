@@ -28,6 +28,9 @@ func Resolve(ctx context.Context, r Request) (*Resolution, error) {
 		return nil, fmt.Errorf("resolving packages: %w", err)
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // in a user namespace other ids of ours use it
+		return nil, fmt.Errorf("resolving packages: %w", err)
+	}
 	mode, err := Mode()
 	if err != nil {
 		return nil, err
@@ -36,11 +39,14 @@ func Resolve(ctx context.Context, r Request) (*Resolution, error) {
 	// mmdebstrap makes an apt configuration with its own default sources, and
 	// fetches their indexes; it installs nothing in this variant. In a user
 	// namespace only a tar comes out with owners that we may read.
-	args := []string{"mmdebstrap", "--variant=custom", "--mode=" + mode, "--architectures=" + r.Arch,
+	args := []string{"--variant=custom", "--mode=" + mode, "--architectures=" + r.Arch,
 		"--skip=check/empty,cleanup/apt/lists", "--format=tar",
 		r.Suite, filepath.Join(dir, "apt.tar")}
 	args = append(args, r.Mirrors...)
-	if err := host.Run(ctx, host.Command{Args: args, Within: dir}); err != nil {
+	if err := host.Run(ctx, mmdebstrap(mode, dir, args)); err != nil {
+		if line := unsigned(err); line != "" {
+			return nil, &SignatureError{Line: line, Err: err}
+		}
 		return nil, fmt.Errorf("fetching package indexes of %s: %w", r.Suite, err)
 	}
 	root := filepath.Join(dir, "root")
@@ -165,4 +171,18 @@ func unknownPackages(err error) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+var signatureLine = regexp.MustCompile(`(?m)^(?:[WE]: )?(.*(?:NO_PUBKEY|EXPKEYSIG|BADSIG|is not signed|cannot be used due to|signatures? (?:couldn't|could not) be verified).*)$`)
+
+// unsigned is what apt says of a signature that it does not trust, or empty.
+func unsigned(err error) string {
+	var e *host.Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	if m := signatureLine.FindStringSubmatch(e.Output); m != nil {
+		return m[1]
+	}
+	return ""
 }

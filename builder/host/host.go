@@ -50,6 +50,7 @@ var packages = map[string]string{
 	"ip":                 "iproute2",
 	"rsync":              "rsync",
 	"newuidmap":          "uidmap",
+	"unshare":            "util-linux",
 }
 
 // A MissingTool is the error for a program that is not installed.

@@ -9,8 +9,8 @@ import (
 )
 
 // watch ends a process group when its standard input does without a word, and
-// removes a directory then. A group that does not end by itself within a minute
-// is killed.
+// removes a directory then, in which files may have other ids of the same user.
+// A group that does not end by itself within a minute is killed.
 const watch = `read word && exit
 kill -s TERM -- "-$1" 2>/dev/null
 n=0
@@ -19,7 +19,7 @@ while kill -s 0 -- "-$1" 2>/dev/null && [ $n -lt 600 ]; do
 	n=$((n + 1))
 done
 kill -s KILL -- "-$1" 2>/dev/null
-rm -rf -- "$2"
+rm -rf -- "$2" 2>/dev/null || unshare --map-root-user --map-auto rm -rf -- "$2"
 `
 
 // A watcher is a process that outlives us if we are killed: nothing else can

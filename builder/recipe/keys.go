@@ -49,11 +49,11 @@ var Keys = []Key{
 		field:  func(r *Recipe) any { return &r.Suite }},
 	{Name: "base.kernel", Kind: String, Default: `"cloud"`, Doc: "kernel: cloud is smaller, generic also has drivers for hardware", OneOf: []string{"cloud", "generic"},
 		field: func(r *Recipe) any { return &r.Kernel }},
-	{Name: "base.mirrors", Kind: Strings, Default: `[]`, Doc: "package mirrors, as addresses or one-line apt sources; none means the suite's own",
+	{Name: "base.mirrors", Kind: Strings, Default: `[]`, Doc: "package mirrors, as addresses or one-line apt sources, of which [signed-by=FILE] names the key; none means the suite's own",
 		field: func(r *Recipe) any { return &r.Mirrors }, check: checkFilled},
 	{Name: "base.packages", Kind: Strings, Default: `[]`, Doc: "packages beyond those of the appliance",
 		field: func(r *Recipe) any { return &r.Packages }, check: checkPackage},
-	{Name: "base.run", Kind: Strings, Default: `[]`, Doc: "scripts to run in the image after its packages are installed",
+	{Name: "base.run", Kind: Strings, Default: `[]`, Doc: "scripts to run in the image after its packages are installed, as root and without a network",
 		field: func(r *Recipe) any { return &r.Run }, check: checkPath},
 
 	{Name: "pod.bundle", Kind: String, Default: `"default"`, Doc: `the Pod's compose file and templates: "default", "2025", or a directory`,

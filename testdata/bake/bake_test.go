@@ -263,7 +263,7 @@ func TestInterrupted(t *testing.T) {
 
 // installing reports whether mmdebstrap has made its root in dir.
 func installing(dir string) bool {
-	found, _ := filepath.Glob(filepath.Join(dir, "mmdebstrap.*", "usr"))
+	found, _ := filepath.Glob(filepath.Join(dir, "prose-image-base-*", "mmdebstrap.*", "usr"))
 	return found != nil
 }
 
