@@ -281,6 +281,14 @@ func (b *baking) layer(ctx context.Context, l Layer, platform string) error {
 		}
 		err = fs.ErrNotExist
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		release, failed := cache.Claim(ctx, b.c.Cache, key.String())
+		if failed != nil {
+			return fmt.Errorf("baking layer %s: %w", l.Kind, output.Explain(failed, cache.LayerPath(b.c.Cache, key.String()), 0))
+		}
+		defer release()
+		found, err = openLayer(b.c.Cache, l.Kind, key) // another bake may have made it
+	}
 	cached := err == nil
 	if errors.Is(err, fs.ErrNotExist) {
 		err = b.c.Progress.Do("bake", l.Kind, func() (int64, error) {

@@ -29,7 +29,7 @@ type kind struct {
 // kinds lists all that the cache holds. What is none of them is not touched.
 var kinds = []kind{
 	{name: "layers", dir: layersDir, suffix: layerSuffix, beside: recordSuffix, verify: verifyLayer, describe: describeLayer,
-		leftover: []string{"base-*.tar", "layers/.*.part", freshPrefix + "*"}},
+		leftover: []string{"base-*.tar", "layers/.*.part", "layers/*" + claimSuffix, freshPrefix + "*"}},
 	{name: "packages", dir: "packages/sha256", suffix: ".deb", verify: verifyName, describe: describePackage,
 		leftover: []string{"packages/incoming-*", "packages/sha256/.*.part"}},
 	{name: "blobs", dir: "blobs/sha256", verify: verifyName, describe: describeBlob,
