@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
@@ -193,7 +194,16 @@ func writeRepository(ctx context.Context, cache string, b Base, dir string) erro
 		index.Write(s)
 		index.WriteByte('\n')
 	}
-	return os.WriteFile(filepath.Join(dir, "Packages"), index.Bytes(), 0o644)
+	if err := os.WriteFile(filepath.Join(dir, "Packages"), index.Bytes(), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "Release"), release(b, index.Bytes()), 0o644)
+}
+
+// release is the Release file over the index. mmdebstrap 1.5.7 takes essential
+// packages only from repositories that say they are of the suite.
+func release(b Base, index []byte) []byte {
+	return fmt.Appendf(nil, "Suite: %s\nCodename: %s\nArchitectures: %s\nSHA256:\n %x %d Packages\n", b.Suite, b.Suite, b.Arch, sha256.Sum256(index), len(index))
 }
 
 func addToRepository(ctx context.Context, cache string, p Package, dir string) ([]byte, error) {
