@@ -100,6 +100,9 @@ func Bootstrap(ctx context.Context, cache string, b Base, out io.Writer) error {
 		Args:   mmdebstrapArgs(b, mode, repo, before, sources, scripts),
 		Env:    []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(b.Epoch.Unix(), 10), "DEBIAN_FRONTEND=noninteractive"},
 		Stdout: out,
+		// dpkg waits for the disk some thousand times, whatever force-unsafe-io
+		// says, and what it writes is gone in a minute.
+		Unsynced: true,
 	})
 	if err != nil {
 		return fmt.Errorf("installing packages: %w", err)
