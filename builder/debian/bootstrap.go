@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -148,8 +149,12 @@ func readable(dir string) error {
 }
 
 func mmdebstrapArgs(b Base, mode, repo, before, sources string, scripts []string) []string {
-	args := []string{"mmdebstrap", "--variant=apt", "--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
-		"--include=" + strings.Join(b.Packages, ","),
+	args := []string{"mmdebstrap", "--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
+		// Not --variant=apt: from which step on that installs apt, and with it in
+		// which order packages make their users, differs between mmdebstrap 1.3
+		// and 1.5.
+		"--variant=essential",
+		"--include=" + strings.Join(append(slices.Clone(b.Packages), "apt"), ","),
 		// The essential hook runs before any other package is unpacked.
 		"--essential-hook=tar-in " + before + " /",
 		// Nothing that is installed here must survive a crash of this machine.
