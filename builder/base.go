@@ -18,7 +18,7 @@ import (
 // recipe's scripts run over them. It makes the initrd and GRUB's core image.
 var base = kind{
 	name:     "base",
-	revision: 2,
+	revision: 3,
 	plan: func(in *Inputs, p *Plan, _ string) Layer {
 		l := Layer{Kind: "base", Inputs: []Input{
 			text("suite", in.Lock.Suite),

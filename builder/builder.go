@@ -183,9 +183,11 @@ func bake(ctx context.Context, c Config) (_ *Result, err error) {
 			b.withdraw()
 		}
 	}()
+	ctx, stop := b.begin(ctx)
+	defer stop()
 	for _, l := range plan.Layers {
 		if err := b.layer(ctx, l, ""); err != nil {
-			return nil, err
+			return nil, b.ahead.reason(err)
 		}
 	}
 
@@ -234,6 +236,7 @@ type baking struct {
 	keys   []lowerLayer   // of the same
 	made   []Made
 	open   []*cachedLayer // of all platforms
+	ahead  *ahead         // layers that are made beside the first
 	wrote  []string       // paths of artifacts
 }
 
@@ -257,6 +260,7 @@ func (b *baking) close() {
 	for _, l := range b.open {
 		l.file.Close()
 	}
+	b.ahead.close()
 }
 
 // withdraw removes the artifacts of a bake that has no manifest.
@@ -273,43 +277,21 @@ func (b *baking) layer(ctx context.Context, l Layer, platform string) error {
 		return err
 	}
 	key := layerKey(l.Kind, inputs)
-	found, err := openLayer(b.c.Cache, l.Kind, key)
-	var damaged *cache.DamagedError
-	if errors.As(err, &damaged) {
-		if err := drop(b.c, l.Kind, key, damaged); err != nil {
-			return err
-		}
-		err = fs.ErrNotExist
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		release, failed := cache.Claim(ctx, b.c.Cache, key.String())
-		if failed != nil {
-			return fmt.Errorf("baking layer %s: %w", l.Kind, output.Explain(failed, cache.LayerPath(b.c.Cache, key.String()), 0))
-		}
-		defer release()
-		found, err = openLayer(b.c.Cache, l.Kind, key) // another bake may have made it
-	}
-	cached := err == nil
-	if errors.Is(err, fs.ErrNotExist) {
-		err = b.c.Progress.Do("bake", l.Kind, func() (int64, error) {
-			record := cache.Record{Kind: l.Kind, Platform: platform, Inputs: inputs}
-			err := makeLayer(ctx, b.c.Cache, key, record, func(create createFunc) error {
-				return lookupKind(l.Kind).make(ctx, &making{in: b.in, plan: b.plan, platform: platform, cache: b.c.Cache, offline: b.c.Offline, below: b.tree, create: create})
-			})
-			if err != nil {
-				return 0, fmt.Errorf("baking layer %s: %w", l.Kind, output.Explain(err, cache.LayerPath(b.c.Cache, key.String()), 0))
-			}
-			if found, err = openLayer(b.c.Cache, l.Kind, key); err != nil {
-				return 0, fmt.Errorf("baking layer %s: %w", l.Kind, err)
-			}
-			found.checked = true
-			return found.record.Size, nil
-		})
-	} else if cached {
-		b.c.Progress(progress.Event{Stage: "bake", Name: l.Kind, State: progress.Cached})
-	}
+	found, err := b.ahead.take(key)
 	if err != nil {
 		return err
+	}
+	cached := false
+	if found == nil {
+		found, err = b.find(l.Kind, key)
+		if cached = err == nil; cached {
+			b.c.Progress(progress.Event{Stage: "bake", Name: l.Kind, State: progress.Cached})
+		} else if errors.Is(err, fs.ErrNotExist) {
+			found, cached, err = b.make(ctx, l, platform, inputs, key)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	b.open = append(b.open, found)
 	if err := b.tree.Add(found.Layer); err != nil {

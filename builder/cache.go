@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/layer"
+	"github.com/prose-im/prose-image/builder/output"
 	"github.com/prose-im/prose-image/builder/progress"
 )
 
@@ -64,6 +66,51 @@ func makeLayer(ctx context.Context, dir string, k Key, r cache.Record, fill func
 		}
 		return w.Close()
 	})
+}
+
+// find opens a layer of the cache. One that is broken goes, and is as one that
+// is not there: [fs.ErrNotExist].
+func (b *baking) find(kind string, k Key) (*cachedLayer, error) {
+	found, err := openLayer(b.c.Cache, kind, k)
+	var damaged *cache.DamagedError
+	if errors.As(err, &damaged) {
+		if err := drop(b.c, kind, k, damaged); err != nil {
+			return nil, err
+		}
+		return nil, fs.ErrNotExist
+	}
+	return found, err
+}
+
+// make makes a layer over the tree, unless another bake does so first, and opens
+// it.
+func (b *baking) make(ctx context.Context, l Layer, platform string, inputs []Input, k Key) (found *cachedLayer, cached bool, err error) {
+	release, err := cache.Claim(ctx, b.c.Cache, k.String())
+	if err != nil {
+		return nil, false, fmt.Errorf("baking layer %s: %w", l.Kind, output.Explain(err, cache.LayerPath(b.c.Cache, k.String()), 0))
+	}
+	defer release()
+	if found, err = b.find(l.Kind, k); err == nil {
+		b.c.Progress(progress.Event{Stage: "bake", Name: l.Kind, State: progress.Cached})
+		return found, true, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
+	}
+	err = b.c.Progress.Do("bake", l.Kind, func() (int64, error) {
+		record := cache.Record{Kind: l.Kind, Platform: platform, Inputs: inputs}
+		err := makeLayer(ctx, b.c.Cache, k, record, func(create createFunc) error {
+			return lookupKind(l.Kind).make(ctx, &making{in: b.in, plan: b.plan, platform: platform, cache: b.c.Cache, offline: b.c.Offline, below: b.tree, create: create})
+		})
+		if err != nil {
+			return 0, fmt.Errorf("baking layer %s: %w", l.Kind, output.Explain(err, cache.LayerPath(b.c.Cache, k.String()), 0))
+		}
+		if found, err = openLayer(b.c.Cache, l.Kind, k); err != nil {
+			return 0, fmt.Errorf("baking layer %s: %w", l.Kind, err)
+		}
+		found.checked = true
+		return found.record.Size, nil
+	})
+	return found, false, err
 }
 
 // A damagedLayerError is a layer whose content is not what was made.

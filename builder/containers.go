@@ -10,6 +10,7 @@ import (
 var containers = kind{
 	name:     "containers",
 	revision: 1,
+	alone:    true,
 	plan: func(in *Inputs, p *Plan, _ string) Layer {
 		l := Layer{Kind: "containers", Inputs: []Input{
 			text("arch", in.Lock.Arch),

@@ -12,6 +12,7 @@ type kind struct {
 	name        string
 	revision    int // counted up when make gives something else for equal inputs
 	perPlatform bool
+	alone       bool // make looks at nothing below
 	plan        func(in *Inputs, p *Plan, platform string) Layer
 	make        func(ctx context.Context, m *making) error
 }

@@ -14,12 +14,12 @@ import (
 const claimSuffix = ".making"
 
 // claiming is how long another process may take to make one layer.
-const claiming = 30 * time.Minute
+const claiming = 2 * time.Hour
 
 // Claim waits until no other process makes the layer for key, and keeps others
 // from it until release is called. Whoever has waited should look whether the
 // layer is there now. That two make the same layer does no harm: it is an error
-// only after half an hour.
+// only after two hours.
 func Claim(ctx context.Context, dir, key string) (release func(), err error) {
 	layer := LayerPath(dir, key)
 	if err := os.MkdirAll(filepath.Dir(layer), 0o755); err != nil {

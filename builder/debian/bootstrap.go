@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -100,6 +102,9 @@ func Bootstrap(ctx context.Context, cache string, b Base, out io.Writer) error {
 	c.Umask = true // maintainer scripts make files by it
 	c.Env = append(c.Env, "SOURCE_DATE_EPOCH="+strconv.FormatInt(b.Epoch.Unix(), 10), "DEBIAN_FRONTEND=noninteractive")
 	c.Stdout = out
+	// dpkg waits for the disk some thousand times, whatever force-unsafe-io
+	// says, and what it writes is gone in a minute.
+	c.Unsynced = true
 	err = host.Run(ctx, c)
 	if n := failedScript(err); n > 0 {
 		return &ScriptError{Number: n, Err: err}
@@ -175,8 +180,12 @@ func mmdebstrap(mode, dir string, args []string) host.Command {
 }
 
 func mmdebstrapArgs(b Base, mode, repo, before, sources string, scripts []string) []string {
-	args := []string{"--variant=apt", "--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
-		"--include=" + strings.Join(b.Packages, ","),
+	args := []string{"--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
+		// Not --variant=apt: from which step on that installs apt, and with it in
+		// which order packages make their users, differs between mmdebstrap 1.3
+		// and 1.5.
+		"--variant=essential",
+		"--include=" + strings.Join(append(slices.Clone(b.Packages), "apt"), ","),
 		// The essential hook runs before any other package is unpacked.
 		"--essential-hook=tar-in " + before + " /",
 		// Nothing that is installed here must survive a crash of this machine.
@@ -225,7 +234,16 @@ func writeRepository(ctx context.Context, cache string, b Base, dir string) erro
 		index.Write(s)
 		index.WriteByte('\n')
 	}
-	return os.WriteFile(filepath.Join(dir, "Packages"), index.Bytes(), 0o644)
+	if err := os.WriteFile(filepath.Join(dir, "Packages"), index.Bytes(), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "Release"), release(b, index.Bytes()), 0o644)
+}
+
+// release is the Release file over the index. mmdebstrap 1.5.7 takes essential
+// packages only from repositories that say they are of the suite.
+func release(b Base, index []byte) []byte {
+	return fmt.Appendf(nil, "Suite: %s\nCodename: %s\nArchitectures: %s\nSHA256:\n %x %d Packages\n", b.Suite, b.Suite, b.Arch, sha256.Sum256(index), len(index))
 }
 
 func addToRepository(ctx context.Context, cache string, p Package, dir string) ([]byte, error) {

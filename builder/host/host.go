@@ -38,6 +38,9 @@ type Command struct {
 	Files   []*os.File // its file descriptors from 3 on
 	Umask   bool       // it runs with umask 022 instead of the caller's
 	Network bool       // it gets a network namespace of its own, with nothing in it
+	// Fsync and its like do nothing in it, when we are root: what it writes need
+	// not survive a crash of this machine. Not with Tied.
+	Unsynced bool
 }
 
 // packages names the Debian package of each tool the project calls.
@@ -176,6 +179,8 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	if c.Tied {
 		p.done = make(chan struct{})
 		start = p.startTied
+	} else if c.Unsynced && os.Geteuid() == 0 {
+		start = func() error { return unsynced(p.cmd.Start) }
 	}
 	if err := start(); err != nil {
 		return nil, &Error{Args: c.Args, Err: err}

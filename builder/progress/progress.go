@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,16 @@ type Func func(Event)
 // Discard takes events and does nothing.
 func Discard(Event) {}
 
+// Shared is f for several goroutines.
+func (f Func) Shared() Func {
+	var mu sync.Mutex
+	return func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		f(e)
+	}
+}
+
 // Do reports the start and the end of one piece of work.
 func (f Func) Do(stage, name string, work func() (bytes int64, err error)) error {
 	f(Event{Stage: stage, Name: name, State: Started})
@@ -68,20 +79,24 @@ func JSON(w io.Writer) Func {
 	return func(e Event) { _ = enc.Encode(e) }
 }
 
-// Live repaints one line with the time that the work in hand has taken, and
-// leaves a line behind for each piece that ended. The returned stop must be
+// Live repaints one line with the time that the work in hand has taken, the
+// oldest when there are several, and leaves a line behind for each piece that
+// ended. The returned stop must be
 // called before anything else is printed.
 func Live(w io.Writer) (f Func, stop func()) {
+	type work struct {
+		stage, name string
+		since       time.Time
+	}
 	var (
-		mu      sync.Mutex
-		current *Event
-		since   time.Time
-		quit    = make(chan struct{})
-		once    sync.Once
+		mu   sync.Mutex
+		hand []work
+		quit = make(chan struct{})
+		once sync.Once
 	)
 	paint := func() {
-		if current != nil {
-			fmt.Fprintf(w, "\r\x1b[K%s %s … %s", current.Stage, current.Name, Elapsed(time.Since(since)))
+		if len(hand) > 0 {
+			fmt.Fprintf(w, "\r\x1b[K%s %s … %s", hand[0].stage, hand[0].name, Elapsed(time.Since(hand[0].since)))
 		}
 	}
 	go func() {
@@ -102,11 +117,11 @@ func Live(w io.Writer) (f Func, stop func()) {
 		mu.Lock()
 		defer mu.Unlock()
 		if e.State == Started {
-			current, since = &e, time.Now()
+			hand = append(hand, work{e.Stage, e.Name, time.Now()})
 			paint()
 			return
 		}
-		current = nil
+		hand = slices.DeleteFunc(hand, func(w work) bool { return w.stage == e.Stage && w.name == e.Name })
 		fmt.Fprintf(w, "\r\x1b[K%s\n", Line(e))
 	}
 	return f, func() {
@@ -114,9 +129,9 @@ func Live(w io.Writer) (f Func, stop func()) {
 			close(quit)
 			mu.Lock()
 			defer mu.Unlock()
-			if current != nil {
+			if len(hand) > 0 {
 				fmt.Fprint(w, "\r\x1b[K")
-				current = nil
+				hand = nil
 			}
 		})
 	}

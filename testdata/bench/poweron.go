@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/prose-im/prose-image/testdata/bench/guide"
@@ -19,12 +18,7 @@ import (
 
 // powerOns is how often each machine is started: a boot takes minutes. Where a
 // machine is emulated beside other work STARTS=1 may have to do.
-func powerOns() int {
-	if n, err := strconv.Atoi(os.Getenv("STARTS")); err == nil && n > 0 {
-		return n
-	}
-	return 3
-}
+func powerOns() int { return count("STARTS", 3) }
 
 // A started is one boot of a machine, in seconds after power-on.
 type started struct {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"strings"
 	"testing"
 )
 
@@ -40,28 +38,5 @@ func TestMiddle(t *testing.T) {
 	by := func(s started) float64 { return s.ports }
 	if got := middle([]started{{ports: 9}, {ports: 1}, {ports: 5}}, by).ports; got != 5 {
 		t.Error(got)
-	}
-}
-
-// New rows take the place of old ones about the same; the others stay.
-func TestReplace(t *testing.T) {
-	t.Chdir(t.TempDir())
-	if err := os.Mkdir("docs", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	old := "# Benchmarks\n\n| what | measured | goal |\n|---|---|---|\n| a | 1 s | |\n| b | 2 s | |\n\n## Timelines\n\nan earlier boot\n"
-	if err := os.WriteFile(page, []byte(old), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := replace([]row{{"b", "3 s", ""}}, "\nnew\n"); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := "| a | 1 s | |\n| b | 3 s |  |\n" + timelines + "\nnew\n"
-	if !strings.HasSuffix(string(got), want) || strings.Contains(string(got), "an earlier boot") {
-		t.Errorf("%s", got)
 	}
 }
