@@ -144,7 +144,7 @@ func readable(dir string) error {
 }
 
 func mmdebstrapArgs(b Base, mode, repo, before, sources string, scripts []string) []string {
-	args := []string{"mmdebstrap", "--variant=apt", "--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
+	args := []string{"mmdebstrap", "--skip=check/qemu", "--variant=apt", "--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
 		"--include=" + strings.Join(b.Packages, ","),
 		// The essential hook runs before any other package is unpacked.
 		"--essential-hook=tar-in " + before + " /",
@@ -176,7 +176,7 @@ func writeRepository(ctx context.Context, cache string, b Base, dir string) erro
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for i := range next {
-				stanzas[i], errs[i] = addToRepository(ctx, cache, b.Locked[i], dir)
+				stanzas[i], errs[i] = addToRepository(ctx, cache, b.Locked[i], foreign(b.Arch), dir)
 			}
 		})
 	}
@@ -196,16 +196,22 @@ func writeRepository(ctx context.Context, cache string, b Base, dir string) erro
 	return os.WriteFile(filepath.Join(dir, "Packages"), index.Bytes(), 0o644)
 }
 
-func addToRepository(ctx context.Context, cache string, p Package, dir string) ([]byte, error) {
+func addToRepository(ctx context.Context, cache string, p Package, repack bool, dir string) ([]byte, error) {
 	from, name := CachePath(cache, p), p.SHA256+".deb"
-	if err := place(from, filepath.Join(dir, name)); err != nil {
+	size, sum, err := p.Size, p.SHA256, error(nil)
+	if repack {
+		size, sum, err = repackage(ctx, from, filepath.Join(dir, name))
+	} else {
+		err = place(from, filepath.Join(dir, name))
+	}
+	if err != nil {
 		return nil, err
 	}
 	control, err := host.Output(ctx, host.Command{Args: []string{"dpkg-deb", "--field", from}})
 	if err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(bytes.TrimRight(control, "\n"), "\nFilename: ./%s\nSize: %d\nSHA256: %s\n", name, p.Size, p.SHA256), nil
+	return fmt.Appendf(bytes.TrimRight(control, "\n"), "\nFilename: ./%s\nSize: %d\nSHA256: %s\n", name, size, sum), nil
 }
 
 // place links a file, or copies it where the two places are on different
