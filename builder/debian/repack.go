@@ -66,13 +66,8 @@ func addMember(ctx context.Context, out *os.File, name string, c host.Command) e
 	if err != nil {
 		return err
 	}
-	size := end - start - headerSize
-	if _, err := out.WriteAt([]byte(member(name, size)), start); err != nil {
-		return err
-	}
-	if size%2 == 1 {
-		_, err = io.WriteString(out, "\n")
-	}
+	// Members begin at even places, and a tar is blocks of 512 bytes.
+	_, err = out.WriteAt([]byte(member(name, end-start-headerSize)), start)
 	return err
 }
 
