@@ -310,6 +310,10 @@ func TestMissingTools(t *testing.T) {
 	if m, ok := host.IsMissing(err); !ok || m.Hint() != "apt-get install qemu-system-x86" {
 		t.Errorf("error %v", err)
 	}
+	_, err = Start(t.Context(), Options{Image: image(t, guest()), Arch: ARM64, Accel: TCG})
+	if m, ok := host.IsMissing(err); !ok || m.Hint() != "apt-get install qemu-system-arm" {
+		t.Errorf("error %v", err)
+	}
 	_, _, err = Probe(t.Context(), AMD64)
 	if m, ok := host.IsMissing(err); !ok || m.Hint() != "apt-get install qemu-system-x86" {
 		t.Errorf("error %v", err)
