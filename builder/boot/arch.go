@@ -26,8 +26,8 @@ type machine struct {
 	screen   bool                    // has one
 	root     guid                    // type of the root partition
 	firmware map[Firmware][]firmware // newest first
-	tool     string                  // name and package of the firmware, for who lacks it
-	pkg      string
+	tool     string                  // what the firmware is called, for who lacks it
+	pkg      string                  // that has it
 }
 
 // machines has where Debian and Ubuntu have had each firmware. The variables

@@ -4,10 +4,10 @@
 //
 // # What a machine is
 //
-// A q35 PC, or QEMU's virt board for arm64, with one virtio disk, a serial console, a random number generator
-// and, if asked, a second disk with a NoCloud seed. The image is never written
-// to: the disk is an overlay, which may be larger than the image, as a cloud's
-// disk is. UEFI variables are a fresh copy.
+// A q35 PC, or QEMU's virt board for arm64, with one virtio disk, a serial
+// console, a random number generator and, if asked, a second disk with a NoCloud
+// seed. The image is never written to: the disk is an overlay, which may be
+// larger than the image, as a cloud's disk is. UEFI variables are a fresh copy.
 //
 // # Time
 //
