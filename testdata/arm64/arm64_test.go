@@ -106,7 +106,7 @@ func TestImage(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"/usr/bin/prose-firstboot": "ELF 64-bit LSB executable, ARM aarch64", "/usr/bin/dockerd": "ARM aarch64", "/usr/lib/systemd/systemd": "ARM aarch64",
+		"/usr/bin/prose-firstboot": "ELF 64-bit LSB executable, ARM aarch64", "/usr/sbin/dockerd": "ARM aarch64", "/usr/lib/systemd/systemd": "ARM aarch64",
 	} {
 		file := filepath.Join(t.TempDir(), "file")
 		tool(t, "debugfs", "-R", "dump "+name+" "+file, root)
