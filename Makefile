@@ -13,13 +13,14 @@ ALLOW  := -Wl,-z,now
 CLI    := $(if $(TAGS),CGO_ENABLED=1 CGO_LDFLAGS_ALLOW=$(ALLOW),$(STATIC))
 
 DEMO   := testdata/recipes/demo.toml
+ARM64  := testdata/recipes/arm64.toml
 IMAGE  := $(OUT)/prose-0-generic-amd64.qcow2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build plugin demo check test soak bench golden clean FORCE
+.PHONY: help setup build plugin demo check test arm64 soak bench golden clean FORCE
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: ## install the tools that are missing (Debian, Ubuntu)
 	@testdata/scripts/setup
@@ -50,6 +51,13 @@ $(BIN)/pod/index.json: FORCE
 $(DEMO:.toml=.lock): $(BIN)/pod/index.json | $(BIN)/prose-image
 	$(BIN)/prose-image lock --update $(DEMO)
 
+# Both architectures in one index, as registries have them.
+$(BIN)/pod-arches/index.json: FORCE
+	@$(GO) run ./testdata/pod/cmd/pod-registry build -arch amd64,arm64 -o $(BIN)/pod-arches >/dev/null
+
+$(ARM64:.toml=.lock): $(BIN)/pod-arches/index.json | $(BIN)/prose-image
+	$(BIN)/prose-image lock --update $(ARM64)
+
 plugin: build ## make the Packer plugin as packer init wants it, in bin/plugin
 	@testdata/scripts/plugin $(BIN) $(BIN)/plugin
 
@@ -63,7 +71,10 @@ check: setup ## look at the sources: form, vet, staticcheck
 test: build check $(DEMO:.toml=.lock) ## run every test, from tables to booted machines
 	@testdata/scripts/test
 
-soak: build $(DEMO:.toml=.lock) ## run the long tests and write what they found to docs/soak.md
+arm64: build $(ARM64:.toml=.lock) ## bake an image for arm64 and boot it
+	$(GO) test -count=1 -timeout 90m -v ./testdata/arm64
+
+soak: build $(DEMO:.toml=.lock) $(ARM64:.toml=.lock) ## run the long tests and write what they found to docs/soak.md
 	@testdata/scripts/soak
 
 bench: build $(DEMO:.toml=.lock) ## measure, and write docs/benchmarks.md

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/debian"
+	"github.com/prose-im/prose-image/builder/disk"
 	"github.com/prose-im/prose-image/builder/output"
 	"github.com/prose-im/prose-image/overlays"
 )
@@ -28,14 +29,19 @@ var base = kind{
 			content("sources", []byte(in.Lock.Sources)),
 			text("epoch", fmt.Sprint(p.Epoch.Unix())),
 			sumOf("initrd", in.Initrd),
-			content("boot loader", []byte(grubScript)),
 		}}
+		if disk.BIOS(p.Arch) {
+			l.Inputs = append(l.Inputs, content("boot loader", []byte(grubScript)))
+		}
 		for i, script := range in.Run {
 			l.Inputs = append(l.Inputs, content(fmt.Sprintf("run %d", i+1), script))
 		}
 		return l
 	},
 	make: func(ctx context.Context, m *making) error {
+		if err := debian.CanRun(ctx, m.in.Lock.Arch); err != nil {
+			return err
+		}
 		// The root file system stands in three places for a while: unpacked, as
 		// the tar it comes in, and as the layer.
 		size := debian.Unpacked(m.in.Lock.Packages)
@@ -68,7 +74,7 @@ var base = kind{
 		for _, script := range m.in.Run {
 			b.Run = append(b.Run, string(script))
 		}
-		if m.plan.Arch == "amd64" {
+		if disk.BIOS(m.plan.Arch) {
 			b.Run = append(b.Run, grubScript)
 		}
 		if err := debian.Bootstrap(ctx, m.cache, b, spool); err != nil {

@@ -12,12 +12,12 @@ const (
 
 // arguments chooses the accelerator and the processor. The smallest model is
 // the quickest to emulate; software built for x86-64-v2 or later needs another.
-func (a Accel) arguments(cpu string) []string {
+func (a Accel) arguments(arch Arch, cpu string) []string {
 	if a == KVM {
 		fill(&cpu, "host")
 		return []string{"-accel", "kvm", "-cpu", cpu}
 	}
-	fill(&cpu, "qemu64")
+	fill(&cpu, machines[arch].cpu)
 	return []string{"-accel", "tcg,thread=multi,tb-size=512", "-cpu", cpu}
 }
 

@@ -18,15 +18,23 @@ const (
 // arguments is QEMU's command line for options that are normal and files that
 // are in dir.
 func arguments(o Options, fw firmware, dir string) []string {
-	args := []string{"qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none", "-vga", "std"}
+	m := machines[o.Arch]
+	args := []string{m.qemu, "-no-user-config", "-nodefaults", "-display", "none"}
 	add := func(a ...string) { args = append(args, a...) }
-
-	machine := "q35"
-	if o.Firmware == SecureBoot {
-		machine += ",smm=on"
+	if m.screen {
+		add("-vga", "std")
 	}
-	add("-machine", machine)
-	add(o.Accel.arguments(o.CPU)...)
+
+	board := m.board
+	if o.Accel == KVM {
+		board += m.kvm
+	}
+	guarded := o.Arch == AMD64 && o.Firmware == SecureBoot
+	if guarded {
+		board += ",smm=on"
+	}
+	add("-machine", board)
+	add(o.Accel.arguments(o.Arch, o.CPU)...)
 	add("-smp", strconv.Itoa(o.CPUs), "-m", strconv.Itoa(o.Memory))
 
 	// The console is QEMU's own input and output: nothing to connect to, and
@@ -39,12 +47,12 @@ func arguments(o Options, fw firmware, dir string) []string {
 		// SeaBIOS speaks on the screen, which nobody sees, and here.
 		add("-chardev", "file,id=firmware,path="+comma(filepath.Join(dir, firmwareName)),
 			"-device", "isa-debugcon,iobase=0x402,chardev=firmware")
-	case SecureBoot:
-		// Only code in system management mode may change the variables, and
-		// OVMF cannot suspend to memory in that mode.
-		add("-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1")
-		fallthrough
-	case UEFI:
+	case UEFI, SecureBoot:
+		if guarded {
+			// Only code in system management mode may change the variables, and
+			// OVMF cannot suspend to memory in that mode.
+			add("-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1")
+		}
 		add("-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+comma(fw.code),
 			"-drive", "if=pflash,unit=1,format=raw,file="+comma(filepath.Join(dir, varsName)))
 	}

@@ -17,7 +17,7 @@ func TestArguments(t *testing.T) {
 		rng     = " -object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng"
 		card    = " -device virtio-net-pci,netdev=net,romfile="
 	)
-	basic := Options{Firmware: BIOS, Accel: TCG, CPUs: 2, Memory: 2048, Network: Open, Address: "127.0.0.1"}
+	basic := Options{Arch: AMD64, Firmware: BIOS, Accel: TCG, CPUs: 2, Memory: 2048, Network: Open, Address: "127.0.0.1"}
 	tests := []struct {
 		name string
 		with func(*Options)
@@ -61,6 +61,14 @@ func TestArguments(t *testing.T) {
 		{"another address", func(o *Options) { o.Address, o.Forwards = "192.0.2.1", []Forward{{80, 80}} }, firmware{},
 			start + " -machine q35" + tcg + two + console + seabios + disk + rng +
 				" -netdev user,id=net,hostfwd=tcp:192.0.2.1:80-:80" + card},
+		{"arm64", func(o *Options) { o.Arch, o.Firmware = ARM64, UEFI }, firmware{"/c.fd", "/v.fd"},
+			"qemu-system-aarch64 -no-user-config -nodefaults -display none -machine virt -accel tcg,thread=multi,tb-size=512 -cpu cortex-a72" + two + console +
+				" -drive if=pflash,unit=0,format=raw,readonly=on,file=/c.fd -drive if=pflash,unit=1,format=raw,file=/d/vars.fd" +
+				disk + rng + " -netdev user,id=net" + card},
+		{"arm64, kvm, secure boot", func(o *Options) { o.Arch, o.Accel, o.Firmware = ARM64, KVM, SecureBoot }, firmware{"/c.fd", "/v.fd"},
+			"qemu-system-aarch64 -no-user-config -nodefaults -display none -machine virt,gic-version=host -accel kvm -cpu host" + two + console +
+				" -drive if=pflash,unit=0,format=raw,readonly=on,file=/c.fd -drive if=pflash,unit=1,format=raw,file=/d/vars.fd" +
+				disk + rng + " -netdev user,id=net" + card},
 		{"no network, more arguments", func(o *Options) { o.Network, o.Args = None, []string{"-no-reboot"} }, firmware{},
 			start + " -machine q35" + tcg + two + console + seabios + disk + rng + " -no-reboot"},
 	}

@@ -4,10 +4,10 @@
 //
 // # What a machine is
 //
-// A q35 PC with one virtio disk, a serial console, a random number generator
-// and, if asked, a second disk with a NoCloud seed. The image is never written
-// to: the disk is an overlay, which may be larger than the image, as a cloud's
-// disk is. UEFI variables are a fresh copy.
+// A q35 PC, or QEMU's virt board for arm64, with one virtio disk, a serial
+// console, a random number generator and, if asked, a second disk with a NoCloud
+// seed. The image is never written to: the disk is an overlay, which may be
+// larger than the image, as a cloud's disk is. UEFI variables are a fresh copy.
 //
 // # Time
 //
@@ -31,8 +31,8 @@ type Firmware string
 
 const (
 	BIOS       Firmware = "bios"       // SeaBIOS
-	UEFI       Firmware = "uefi"       // OVMF
-	SecureBoot Firmware = "secureboot" // OVMF that enforces Microsoft's keys
+	UEFI       Firmware = "uefi"       // OVMF, and AAVMF for arm64
+	SecureBoot Firmware = "secureboot" // the same that enforces Microsoft's keys
 )
 
 // Firmwares are all kinds of firmware, for flags and their help.
@@ -70,7 +70,8 @@ type Options struct {
 	Image    string    // the disk image; it is not written to
 	Format   string    // raw or qcow2; empty: what its first bytes say
 	Size     int64     // bytes of disk that the guest sees; 0: as many as the image has
-	Firmware Firmware  // empty: BIOS
+	Arch     Arch      // of the machine; empty: what the image is for, see [ArchOf]
+	Firmware Firmware  // empty: the architecture's usual one, BIOS or UEFI
 	Accel    Accel     // empty: what Probe finds
 	CPU      string    // model; empty: the host's with KVM, and the one that is quickest to emulate without
 	CPUs     int       // 0: 2
@@ -92,16 +93,12 @@ func (o Options) normal() (Options, error) {
 	if o.Image == "" {
 		return o, errors.New("starting a machine: no image is named")
 	}
-	fill(&o.Firmware, BIOS)
 	fill(&o.Network, Open)
 	fill(&o.CPUs, 2)
 	fill(&o.Memory, 2048)
 	fill(&o.Address, "127.0.0.1")
 	if ip, err := netip.ParseAddr(o.Address); err != nil || !ip.Is4() {
 		return o, fmt.Errorf("forwarding ports: %q is no IPv4 address", o.Address)
-	}
-	if err := oneOf("firmware", o.Firmware, Firmwares); err != nil {
-		return o, err
 	}
 	if err := oneOf("network", o.Network, Networks); err != nil {
 		return o, err
@@ -143,6 +140,24 @@ func (o Options) normal() (Options, error) {
 		o.Format = format
 	}
 	return o, oneOf("format", o.Format, []string{"raw", "qcow2"})
+}
+
+// fit makes the machine one that the image is for.
+func (o Options) fit(ctx context.Context) (Options, error) {
+	if o.Arch == "" {
+		head, err := readHead(ctx, o.Image, o.Format)
+		if err != nil {
+			return o, err
+		}
+		o.Arch = parseArch(head)
+	}
+	if err := oneOf("architecture", o.Arch, Arches); err != nil {
+		return o, err
+	}
+	if o.Firmware == "" {
+		o.Firmware = o.Arch.Firmware(BIOS)
+	}
+	return o, o.Arch.check(o.Firmware)
 }
 
 func fill[T comparable](v *T, standard T) {
@@ -195,7 +210,7 @@ func prepare(ctx context.Context, o Options, dir string) error {
 			return fmt.Errorf("recording the disk's writes: %w", err)
 		}
 	}
-	fw, err := findFirmware(o.Firmware)
+	fw, err := findFirmware(o.Arch, o.Firmware)
 	if err != nil || fw.vars == "" {
 		return err
 	}

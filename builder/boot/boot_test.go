@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -274,13 +275,15 @@ func TestStartRefuses(t *testing.T) {
 		{"missing seed", Options{Image: disk, Seed: "/nowhere/seed.iso"}, "/nowhere/seed.iso: no such file"},
 		{"missing drive", Options{Image: disk, Drives: []Drive{{Path: "/nowhere/d"}}}, "/nowhere/d: no such file"},
 		{"firmware", Options{Image: disk, Firmware: "efi"}, `firmware "efi" is not one of bios, uefi, secureboot`},
+		{"architecture", Options{Image: disk, Arch: "riscv64"}, `architecture "riscv64" is not one of amd64, arm64`},
+		{"no BIOS", Options{Image: disk, Arch: ARM64, Firmware: BIOS}, `machines of arm64 have no firmware "bios"`},
 		{"network", Options{Image: disk, Network: "off"}, `network "off" is not one of open, cut, none`},
 		{"format", Options{Image: disk, Format: "vhd"}, `format "vhd" is not one of raw, qcow2`},
 		{"ports", Options{Image: disk, Forwards: []Forward{{70000, 22}}}, "ports are 1 to 65535"},
 		{"port twice", Options{Image: disk, Forwards: []Forward{{2222, 22}, {2222, 80}}}, "port 2222 of the host is forwarded twice"},
 		{"forwards without network", Options{Image: disk, Network: None, Forwards: []Forward{{0, 22}}}, "no network"},
 		{"smaller disk", Options{Image: disk, Size: 4096}, "a disk of 4096 bytes is smaller than " + disk + ", which has 1048576"},
-		{"not qcow2", Options{Image: disk, Format: "qcow2"}, "making an overlay: running qemu-img"},
+		{"not qcow2", Options{Image: disk, Format: "qcow2"}, "reading the partition table of disk.raw: running qemu-img"},
 		{"arguments", Options{Image: disk, Args: []string{"-no-such-option"}}, "-no-such-option: invalid option"},
 		{"log", Options{Image: disk, Log: "/nowhere/log"}, "keeping the console's log: open /nowhere/log"},
 		{"long directory", Options{Image: disk, Dir: filepath.Join(t.TempDir(), strings.Repeat("x", 100))}, "too long for a socket"},
@@ -307,7 +310,11 @@ func TestMissingTools(t *testing.T) {
 	if m, ok := host.IsMissing(err); !ok || m.Hint() != "apt-get install qemu-system-x86" {
 		t.Errorf("error %v", err)
 	}
-	_, _, err = Probe(t.Context())
+	_, err = Start(t.Context(), Options{Image: image(t, guest()), Arch: ARM64, Accel: TCG})
+	if m, ok := host.IsMissing(err); !ok || m.Hint() != "apt-get install qemu-system-arm" {
+		t.Errorf("error %v", err)
+	}
+	_, _, err = Probe(t.Context(), AMD64)
 	if m, ok := host.IsMissing(err); !ok || m.Hint() != "apt-get install qemu-system-x86" {
 		t.Errorf("error %v", err)
 	}
@@ -316,10 +323,15 @@ func TestMissingTools(t *testing.T) {
 func TestProbe(t *testing.T) {
 	temporary(t)
 	ctx := t.Context()
-	if err := runs(ctx, TCG, probeTime); err != nil {
-		t.Errorf("emulation: %v", err)
+	for _, arch := range Arches {
+		if err := runs(ctx, arch, TCG, probeTime); err != nil {
+			t.Errorf("emulation of %s: %v", arch, err)
+		}
+		if a, why, err := Probe(ctx, arch); err != nil || string(arch) != runtime.GOARCH && (a != TCG || why != "the image is for "+string(arch)+", this machine is "+runtime.GOARCH) {
+			t.Errorf("Probe for %s = %q, %q, %v", arch, a, why, err)
+		}
 	}
-	a, why, err := Probe(ctx)
+	a, why, err := Probe(ctx, AMD64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,12 +342,12 @@ func TestProbe(t *testing.T) {
 	if _, err := os.Stat("/dev/kvm"); err != nil && a == KVM {
 		t.Error("KVM without /dev/kvm")
 	}
-	if err := runs(ctx, TCG, time.Millisecond); err == nil || !strings.Contains(err.Error(), "it did nothing for 1ms") {
+	if err := runs(ctx, AMD64, TCG, time.Millisecond); err == nil || !strings.Contains(err.Error(), "it did nothing for 1ms") {
 		t.Errorf("error %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	cancel(errors.New("interrupted"))
-	if _, _, err := Probe(ctx); err == nil || !strings.Contains(err.Error(), "interrupted") {
+	if _, _, err := Probe(ctx, AMD64); err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("error %v", err)
 	}
 }

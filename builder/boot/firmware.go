@@ -6,25 +6,12 @@ import (
 	"github.com/prose-im/prose-image/builder/host"
 )
 
-// firmware is OVMF's code and the variables that a machine starts with.
+// firmware is UEFI's code and the variables that a machine starts with.
 type firmware struct{ code, vars string }
 
-// ovmf lists where Debian and Ubuntu have had OVMF, newest first. The variables
-// with .ms hold Microsoft's keys, with which Debian's shim is signed.
-var ovmf = map[Firmware][]firmware{
-	BIOS: {{}}, // QEMU has SeaBIOS in it
-	UEFI: {
-		{"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
-		{"/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"},
-	},
-	SecureBoot: {
-		{"/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"},
-		{"/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.ms.fd"},
-	},
-}
-
-func findFirmware(kind Firmware) (firmware, error) {
-	for _, fw := range ovmf[kind] {
+func findFirmware(a Arch, kind Firmware) (firmware, error) {
+	m := machines[a]
+	for _, fw := range m.firmware[kind] {
 		if fw.code == "" {
 			return fw, nil
 		}
@@ -34,5 +21,5 @@ func findFirmware(kind Firmware) (firmware, error) {
 			return fw, nil
 		}
 	}
-	return firmware{}, &host.MissingTool{Name: "UEFI firmware for QEMU (OVMF)", Package: "ovmf"}
+	return firmware{}, &host.MissingTool{Name: m.tool, Package: m.pkg}
 }

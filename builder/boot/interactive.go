@@ -20,10 +20,16 @@ const escapeKey = 0x01
 // in any case.
 func Interactive(ctx context.Context, o Options, stdin io.Reader, stdout, stderr io.Writer) error {
 	o.Console = both(o.Console, stdout)
+	o, err := o.normal()
+	if err != nil {
+		return err
+	}
+	if o, err = o.fit(ctx); err != nil {
+		return err
+	}
 	why := ""
 	if o.Accel == "" {
-		var err error
-		if o.Accel, why, err = Probe(ctx); err != nil {
+		if o.Accel, why, err = Probe(ctx, o.Arch); err != nil {
 			return err
 		}
 	}
@@ -67,7 +73,7 @@ func Interactive(ctx context.Context, o Options, stdin io.Reader, stdout, stderr
 // introduction is what a person has to know before the first line of the
 // guest.
 func introduction(o Options, vm *VM, why string, terminal bool) string {
-	s := fmt.Sprintf("starting %s with %s firmware", filepath.Base(o.Image), firmwareOf(o))
+	s := fmt.Sprintf("starting %s on %s with %s firmware", filepath.Base(o.Image), vm.Arch, vm.Firmware)
 	if vm.Accel == TCG {
 		s += ", emulated: many times slower than a real machine"
 		if why != "" {
@@ -98,11 +104,6 @@ func introduction(o Options, vm *VM, why string, terminal bool) string {
 		return s + "Ctrl-A X ends the machine, Ctrl-A Ctrl-A types Ctrl-A, every other key goes to the guest\n"
 	}
 	return s + "Ctrl-C ends the machine\n"
-}
-
-func firmwareOf(o Options) Firmware {
-	fill(&o.Firmware, BIOS)
-	return o.Firmware
 }
 
 // keys copies what is typed to the guest until it ends, and reports whether

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -20,8 +21,11 @@ import (
 // cloud offers as nested virtualization may start machines that come to a stop
 // at the first unusual instruction. Without KVM, why says what was in the way.
 // An error means that QEMU itself does not run.
-func Probe(ctx context.Context) (a Accel, why string, err error) {
-	if err := runs(ctx, KVM, probeTime); err != nil {
+func Probe(ctx context.Context, arch Arch) (a Accel, why string, err error) {
+	if !arch.native() {
+		return TCG, fmt.Sprintf("the image is for %s, this machine is %s", arch, runtime.GOARCH), host.Look(machines[arch].qemu)
+	}
+	if err := runs(ctx, arch, KVM, probeTime); err != nil {
 		if _, missing := host.IsMissing(err); missing || ctx.Err() != nil {
 			return "", "", err
 		}
@@ -33,7 +37,7 @@ func Probe(ctx context.Context) (a Accel, why string, err error) {
 // probeTime is some hundred times what the program needs.
 const probeTime = 10 * time.Second
 
-// program is the probe's, at the start of a 64 KiB ROM at 0xf0000: it goes to
+// program is the probe's for amd64, at the start of a 64 KiB ROM at 0xf0000: it goes to
 // 64-bit mode as a kernel does, runs an SSE2 and, if the processor has it, a
 // BMI2 instruction (instruction emulators stop at its VEX prefix), counts to
 // fifty million (they would take minutes) and says "ok" on port 0x402.
@@ -62,20 +66,41 @@ var program = []string{
 	"0f00 a8000f00",                      // gdtr: 16 bytes at 0xf00a8
 }
 
-// rom is the program as firmware: the processor starts 16 bytes below the end.
-func rom() []byte {
-	b, err := hex.DecodeString(strings.ReplaceAll(strings.Join(program, ""), " ", ""))
+// programARM64 is the probe's for arm64, whose processors start at the begin of
+// the ROM and of memory: it runs an instruction on vectors, counts to fifty million and says
+// "ok" on the serial port at 0x9000000.
+var programARM64 = []string{
+	"0006a0d2 401018d5 df3f03d5", // mov x0, 3 << 20; msr cpacr_el1, x0; isb: vectors are allowed
+	"201c206e",                   // eor v0.16b, v1.16b, v0.16b
+	"01109ed2 415fa0f2",          // mov x1, 0xf080; movk x1, 0x2fa << 16
+	"210400d1 e1ffffb5",          // sub x1, x1, 1; cbnz x1, -4
+	"0220a1d2",                   // mov x2, 0x9000000
+	"e30d8052 43000039",          // mov w3, 'o'; strb w3, [x2]
+	"630d8052 43000039",          // mov w3, 'k'; strb w3, [x2]
+	"7f2003d5 ffffff17",          // wfi; again
+}
+
+// rom is the program as firmware.
+func rom(arch Arch) []byte {
+	text := program
+	if arch == ARM64 {
+		text = programARM64
+	}
+	b, err := hex.DecodeString(strings.ReplaceAll(strings.Join(text, ""), " ", ""))
 	if err != nil {
 		panic("BUG: the probe's program is not hex: " + err.Error())
 	}
 	b = append(b, make([]byte, 0x10000-len(b))...)
-	copy(b[0xfff0:], "\xea\x00\x00\x00\xf0") // jump to f000:0000
+	if arch == AMD64 {
+		// The processor starts 16 bytes below the end.
+		copy(b[0xfff0:], "\xea\x00\x00\x00\xf0") // jump to f000:0000
+	}
 	return b
 }
 
 // runs starts a machine without disks and waits until the program in its
 // firmware says "ok".
-func runs(ctx context.Context, a Accel, within time.Duration) error {
+func runs(ctx context.Context, arch Arch, a Accel, within time.Duration) error {
 	fail := func(err error) error { return fmt.Errorf("starting a machine with %s: %w", a, err) }
 	dir, err := os.MkdirTemp("", "prose-probe-")
 	if err != nil {
@@ -83,7 +108,7 @@ func runs(ctx context.Context, a Accel, within time.Duration) error {
 	}
 	defer os.RemoveAll(dir)
 	image := filepath.Join(dir, "rom")
-	if err := os.WriteFile(image, rom(), 0o600); err != nil {
+	if err := os.WriteFile(image, rom(arch), 0o600); err != nil {
 		return fail(err)
 	}
 	silence := fmt.Errorf("it did nothing for %v", within)
@@ -92,9 +117,18 @@ func runs(ctx context.Context, a Accel, within time.Duration) error {
 	run, cancel := context.WithCancelCause(run)
 	defer cancel(nil)
 	heard := &listener{word: []byte("ok"), found: func() { cancel(nil) }}
-	args := []string{"qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none", "-machine", "q35"}
-	args = append(args, a.arguments("")...)
-	args = append(args, "-m", "32", "-bios", image, "-chardev", "stdio,id=out,signal=off", "-device", "isa-debugcon,iobase=0x402,chardev=out")
+	m := machines[arch]
+	board, out := m.board, []string{"-device", "isa-debugcon,iobase=0x402,chardev=out"}
+	if a == KVM {
+		board += m.kvm
+	}
+	if arch == ARM64 {
+		out = []string{"-serial", "chardev:out"}
+	}
+	args := []string{m.qemu, "-no-user-config", "-nodefaults", "-display", "none", "-machine", board}
+	args = append(args, a.arguments(arch, "")...)
+	args = append(args, "-m", "32", "-bios", image, "-chardev", "stdio,id=out,signal=off")
+	args = append(args, out...)
 	err = host.Run(run, host.Command{
 		Args:   args,
 		Stdout: heard,
@@ -121,7 +155,11 @@ func reason(err error) string {
 	if errors.As(err, &e) {
 		for line := range strings.Lines(e.Output) {
 			if s := strings.TrimSpace(line); s != "" {
-				return strings.TrimPrefix(s, "qemu-system-x86_64: ")
+				_, rest, found := strings.Cut(s, ": ")
+				if found && strings.HasPrefix(s, "qemu-system-") {
+					return rest
+				}
+				return s
 			}
 		}
 	}

@@ -17,6 +17,8 @@ import (
 // A VM is a machine that was started. It ends by itself, by [VM.Shutdown], by
 // [VM.Close] or with the context that it was started with.
 type VM struct {
+	Arch     Arch
+	Firmware Firmware
 	Accel    Accel
 	Forwards []Forward // with the ports that were left to us
 
@@ -42,21 +44,24 @@ func Start(ctx context.Context, o Options) (_ *VM, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, tool := range []string{"qemu-system-x86_64", "qemu-img"} {
+	if o, err = o.fit(ctx); err != nil {
+		return nil, err
+	}
+	for _, tool := range []string{machines[o.Arch].qemu, "qemu-img"} {
 		if err := host.Look(tool); err != nil {
 			return nil, err
 		}
 	}
-	fw, err := findFirmware(o.Firmware)
+	fw, err := findFirmware(o.Arch, o.Firmware)
 	if err != nil {
 		return nil, err
 	}
 	if o.Accel == "" {
-		if o.Accel, _, err = Probe(ctx); err != nil {
+		if o.Accel, _, err = Probe(ctx, o.Arch); err != nil {
 			return nil, err
 		}
 	}
-	vm := &VM{Accel: o.Accel, name: filepath.Base(o.Image), address: o.Address, log: o.Log, done: make(chan struct{})}
+	vm := &VM{Arch: o.Arch, Firmware: o.Firmware, Accel: o.Accel, name: filepath.Base(o.Image), address: o.Address, log: o.Log, done: make(chan struct{})}
 	var undo []func()
 	defer func() {
 		if err != nil {

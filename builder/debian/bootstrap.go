@@ -180,7 +180,7 @@ func mmdebstrap(mode, dir string, args []string) host.Command {
 }
 
 func mmdebstrapArgs(b Base, mode, repo, before, sources string, scripts []string) []string {
-	args := []string{"--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
+	args := []string{"--skip=check/qemu", "--format=tar", "--mode=" + mode, "--architectures=" + b.Arch,
 		// Not --variant=apt: from which step on that installs apt, and with it in
 		// which order packages make their users, differs between mmdebstrap 1.3
 		// and 1.5.
@@ -217,7 +217,7 @@ func writeRepository(ctx context.Context, cache string, b Base, dir string) erro
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for i := range next {
-				stanzas[i], errs[i] = addToRepository(ctx, cache, b.Locked[i], dir)
+				stanzas[i], errs[i] = addToRepository(ctx, cache, b.Locked[i], foreign(b.Arch), dir)
 			}
 		})
 	}
@@ -246,16 +246,22 @@ func release(b Base, index []byte) []byte {
 	return fmt.Appendf(nil, "Suite: %s\nCodename: %s\nArchitectures: %s\nSHA256:\n %x %d Packages\n", b.Suite, b.Suite, b.Arch, sha256.Sum256(index), len(index))
 }
 
-func addToRepository(ctx context.Context, cache string, p Package, dir string) ([]byte, error) {
+func addToRepository(ctx context.Context, cache string, p Package, repack bool, dir string) ([]byte, error) {
 	from, name := CachePath(cache, p), p.SHA256+".deb"
-	if err := place(from, filepath.Join(dir, name)); err != nil {
+	size, sum, err := p.Size, p.SHA256, error(nil)
+	if repack {
+		size, sum, err = repackage(ctx, from, filepath.Join(dir, name))
+	} else {
+		err = place(from, filepath.Join(dir, name))
+	}
+	if err != nil {
 		return nil, err
 	}
 	control, err := host.Output(ctx, host.Command{Args: []string{"dpkg-deb", "--field", from}})
 	if err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(bytes.TrimRight(control, "\n"), "\nFilename: ./%s\nSize: %d\nSHA256: %s\n", name, p.Size, p.SHA256), nil
+	return fmt.Appendf(bytes.TrimRight(control, "\n"), "\nFilename: ./%s\nSize: %d\nSHA256: %s\n", name, size, sum), nil
 }
 
 // place links a file, or copies it where the two places are on different

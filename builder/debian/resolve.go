@@ -40,7 +40,7 @@ func Resolve(ctx context.Context, r Request) (*Resolution, error) {
 	// fetches their indexes; it installs nothing in this variant. In a user
 	// namespace only a tar comes out with owners that we may read.
 	args := []string{"--variant=custom", "--mode=" + mode, "--architectures=" + r.Arch,
-		"--skip=check/empty,cleanup/apt/lists", "--format=tar",
+		"--skip=check/qemu,check/empty,cleanup/apt/lists", "--format=tar",
 		r.Suite, filepath.Join(dir, "apt.tar")}
 	args = append(args, r.Mirrors...)
 	if err := host.Run(ctx, mmdebstrap(mode, dir, args)); err != nil {

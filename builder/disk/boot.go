@@ -39,6 +39,10 @@ var arches = map[string]arch{
 	},
 }
 
+// BIOS reports whether machines of an architecture may have a BIOS, for which a
+// disk needs the images of GRUB that [Options] name.
+func BIOS(arch string) bool { return arches[arch].bios }
+
 // Where the base layer puts GRUB's images for BIOS.
 const (
 	bootImage = "usr/lib/prose/grub/boot.img"

@@ -45,15 +45,16 @@ type Command struct {
 
 // packages names the Debian package of each tool the project calls.
 var packages = map[string]string{
-	"apt-get":            "apt",
-	"dpkg-deb":           "dpkg",
-	"mmdebstrap":         "mmdebstrap",
-	"qemu-system-x86_64": "qemu-system-x86",
-	"qemu-img":           "qemu-utils",
-	"ip":                 "iproute2",
-	"rsync":              "rsync",
-	"newuidmap":          "uidmap",
-	"unshare":            "util-linux",
+	"apt-get":             "apt",
+	"dpkg-deb":            "dpkg",
+	"mmdebstrap":          "mmdebstrap",
+	"qemu-system-aarch64": "qemu-system-arm",
+	"qemu-system-x86_64":  "qemu-system-x86",
+	"qemu-img":            "qemu-utils",
+	"ip":                  "iproute2",
+	"rsync":               "rsync",
+	"newuidmap":           "uidmap",
+	"unshare":             "util-linux",
 }
 
 // A MissingTool is the error for a program that is not installed.

@@ -35,7 +35,7 @@ var Keys = []Key{
 		field: func(r *Recipe) any { return &r.Name }, check: checkWord},
 	{Name: "version", Kind: String, Default: `"0"`, Doc: "version of the image; file names go on with it",
 		field: func(r *Recipe) any { return &r.Version }, check: checkWord},
-	{Name: "arch", Kind: String, Default: `"amd64"`, Doc: "architecture", OneOf: []string{"amd64"},
+	{Name: "arch", Kind: String, Default: `"amd64"`, Doc: "architecture; arm64 boots by UEFI only", OneOf: []string{"amd64", "arm64"},
 		field: func(r *Recipe) any { return &r.Arch }},
 	{Name: "platforms", Kind: Strings, Default: `["generic"]`, Doc: "what the image boots on; one disk for each", OneOf: Platforms,
 		field: func(r *Recipe) any { return &r.Platforms }},

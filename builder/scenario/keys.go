@@ -23,7 +23,7 @@ type Key struct {
 // Keys lists what a scenario file may have.
 var Keys = []Key{
 	{"about", "text", "", "What it shows, in a sentence.", func(s *Scenario, v any) error { return text(&s.About, v) }},
-	{"firmware", "list of bios, uefi, secureboot", `["bios"]`, "It runs once with each.", setFirmware},
+	{"firmware", "list of bios, uefi, secureboot", `["bios"]`, "It runs once with each. For arm64, which has no BIOS, UEFI stands for it.", setFirmware},
 	{"domain", "text", `"chat.example"`, "Domain of the Pod; `{domain}` in the steps.", func(s *Scenario, v any) error {
 		if err := text(&s.Domain, v); err != nil {
 			return err

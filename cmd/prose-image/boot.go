@@ -20,7 +20,8 @@ not written to. KVM is used where it really works, emulation elsewhere.
 `,
 	flags: func(f *pflag.FlagSet) func(context.Context, *term, []string) error {
 		o := boot.Options{}
-		firmware := f.String("firmware", string(boot.BIOS), "firmware: "+join(boot.Firmwares))
+		firmware := f.String("firmware", "", "firmware: "+join(boot.Firmwares)+"; bios unless given, for arm64 uefi")
+		arch := f.String("arch", "", "architecture of the machine: "+join(boot.Arches)+"; what the image is for unless given")
 		network := f.String("network", string(boot.Open), "what the machine reaches: "+join(boot.Networks))
 		forwards := f.StringArray("forward", nil, "HOST:GUEST, a port of this machine that leads to one of the guest; may be repeated")
 		f.StringVar(&o.Seed, "seed", "", "NoCloud seed to attach, see prose-image seed")
@@ -30,7 +31,7 @@ not written to. KVM is used where it really works, emulation elsewhere.
 		f.StringVar(&o.Log, "log", "", "file that gets what the console says")
 		gib := f.Int64("disk", 0, "GiB of disk that the guest sees; as much as the image has unless given")
 		return func(ctx context.Context, t *term, args []string) error {
-			o.Image, o.Firmware, o.Network, o.Size = args[0], boot.Firmware(*firmware), boot.Network(*network), *gib<<30
+			o.Image, o.Arch, o.Firmware, o.Network, o.Size = args[0], boot.Arch(*arch), boot.Firmware(*firmware), boot.Network(*network), *gib<<30
 			for _, text := range *forwards {
 				fw, err := parseForward(text)
 				if err != nil {

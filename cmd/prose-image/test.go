@@ -184,7 +184,14 @@ func (c *testConfig) isolate(ctx context.Context, t *term) error {
 
 // run runs the scenarios, in the namespace.
 func (c *testConfig) run(ctx context.Context, t *term, all []*scenario.Scenario) error {
-	accel, why, err := boot.Probe(ctx)
+	arch, err := boot.ArchOf(ctx, c.image)
+	if err != nil {
+		return err
+	}
+	if c.firmware != "" && !slices.Contains(arch.Firmwares(), boot.Firmware(c.firmware)) {
+		return &usageError{"test", fmt.Errorf("--firmware %q: the image is for %s, whose machines have %s", c.firmware, arch, join(arch.Firmwares()))}
+	}
+	accel, why, err := boot.Probe(ctx, arch)
 	if err != nil {
 		return err
 	}
@@ -195,6 +202,7 @@ func (c *testConfig) run(ctx context.Context, t *term, all []*scenario.Scenario)
 	var results []scenario.Result
 	var failed error
 	for i, s := range all {
+		s.Firmware = firmwareFor(arch, s.Firmware)
 		for j, firmware := range s.Firmware {
 			if c.keep && i == len(all)-1 && j == len(s.Firmware)-1 {
 				if config.Ways, err = inherited(); err != nil {
@@ -234,6 +242,16 @@ func (c *testConfig) run(ctx context.Context, t *term, all []*scenario.Scenario)
 		return &exitError{exitFindings}
 	}
 	return nil
+}
+
+// firmwareFor puts UEFI in the place of BIOS where machines have none, once.
+func firmwareFor(arch boot.Arch, asked []boot.Firmware) (all []boot.Firmware) {
+	for _, f := range asked {
+		if f = arch.Firmware(f); !slices.Contains(all, f) {
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
 // showResult tells in a line how a machine ended, and of one that failed why.

@@ -69,7 +69,7 @@ func TestPowerCuts(t *testing.T) {
 	if err := r.CopyDisk(image, s.Disk<<30); err != nil {
 		t.Fatal(err)
 	}
-	accel, _, err := boot.Probe(t.Context())
+	accel, _, err := boot.Probe(t.Context(), boot.AMD64)
 	if err != nil {
 		t.Fatal(err)
 	}
