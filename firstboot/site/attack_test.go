@@ -320,6 +320,34 @@ func TestOneOfFifty(t *testing.T) {
 	}
 }
 
+// A visitor who guesses is soon not heard any more, and the owner, elsewhere, is.
+func TestGuesses(t *testing.T) {
+	s := newStage(t)
+	path, err := door.Path(s.door.Key, s.door.State, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[int]int{}
+	for range 30 {
+		code, _, _ := s.ask("POST", host, "/claim/guess")
+		got[code]++
+	}
+	// Ten a minute, and six at once.
+	if got[403] < 6 || got[403] > 16 || got[403]+got[503] != 30 {
+		t.Errorf("guesses: %v", got)
+	}
+	conn, err := tls.DialWithDialer(&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}, "tcp", s.https, &tls.Config{InsecureSkipVerify: true, ServerName: host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", path, host)
+	line := make([]byte, len("HTTP/1.1 303"))
+	if _, err := io.ReadFull(conn, line); err != nil || string(line) != "HTTP/1.1 303" {
+		t.Errorf("the owner's link: %q, %v", line, err)
+	}
+}
+
 // A request that comes while an account exists, and whose body comes slowly, is
 // refused before its body: it could not be checked when that is there.
 func TestSlowBody(t *testing.T) {
