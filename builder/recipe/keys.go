@@ -49,7 +49,7 @@ var Keys = []Key{
 		field:  func(r *Recipe) any { return &r.Suite }},
 	{Name: "base.kernel", Kind: String, Default: `"cloud"`, Doc: "kernel: cloud is smaller, generic also has drivers for hardware", OneOf: []string{"cloud", "generic"},
 		field: func(r *Recipe) any { return &r.Kernel }},
-	{Name: "base.mirrors", Kind: Strings, Default: `[]`, Doc: "package mirrors, as addresses or one-line apt sources, of which [signed-by=FILE] names the key; none means the suite's own",
+	{Name: "base.mirrors", Kind: Strings, Default: `[]`, Doc: "package mirrors, as addresses or one-line apt sources, of which [signed-by=FILE] names the key (the image looks for it at the same path: put it there with an overlay); none means the suite's own",
 		field: func(r *Recipe) any { return &r.Mirrors }, check: checkFilled},
 	{Name: "base.packages", Kind: Strings, Default: `[]`, Doc: "packages beyond those of the appliance",
 		field: func(r *Recipe) any { return &r.Packages }, check: checkPackage},
