@@ -422,7 +422,7 @@ func TestInterrupted(t *testing.T) {
 			if names, err := os.ReadDir(dir); err != nil || len(names) > 0 {
 				t.Errorf("left behind: %v, %v", names, err)
 			}
-			for _, want := range []string{"starting disk.raw with bios firmware, emulated", "port 22 of the guest is 127.0.0.1:", "ssh -p ",
+			for _, want := range []string{"starting disk.raw on amd64 with bios firmware, emulated", "port 22 of the guest is 127.0.0.1:", "ssh -p ",
 				"no seed is attached", "Ctrl-C ends the machine", "ended: running disk.raw: "} {
 				if !strings.Contains(stderr.String(), want) {
 					t.Errorf("stderr does not say %q:\n%s", want, stderr.String())
