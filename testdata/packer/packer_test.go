@@ -217,7 +217,7 @@ func TestInterrupted(t *testing.T) {
 		soFar func(said, temp string) bool
 	}{
 		{"while packages are installed", []string{"packages", "blobs"}, func(_, temp string) bool {
-			found, _ := filepath.Glob(filepath.Join(temp, "mmdebstrap.*", "usr"))
+			found, _ := filepath.Glob(filepath.Join(temp, "prose-image-base-*", "mmdebstrap.*", "usr"))
 			return found != nil
 		}},
 		{"when one of two images is there", []string{"packages", "blobs", "layers"}, func(said, _ string) bool {
