@@ -172,11 +172,7 @@ func readable(dir string) error {
 // mounts things into its chroot: in a mount namespace of its own, so that they
 // are gone with it, even when it is killed.
 func mmdebstrap(mode, dir string, args []string) host.Command {
-	args = append([]string{"mmdebstrap"}, args...)
-	if mode == "root" {
-		args = append([]string{"unshare", "--mount", "--"}, args...)
-	}
-	return host.Command{Args: args, Env: []string{"TMPDIR=" + dir}, Within: dir}
+	return host.Command{Args: append([]string{"mmdebstrap"}, args...), Env: []string{"TMPDIR=" + dir}, Within: dir, Mounts: mode == "root"}
 }
 
 func mmdebstrapArgs(b Base, mode, repo, before, sources string, scripts []string) []string {

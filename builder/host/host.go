@@ -38,6 +38,7 @@ type Command struct {
 	Files   []*os.File // its file descriptors from 3 on
 	Umask   bool       // it runs with umask 022 instead of the caller's
 	Network bool       // it gets a network namespace of its own, with nothing in it
+	Mounts  bool       // it gets a mount namespace of its own; for root alone
 	// Fsync and its like do nothing in it, when we are root: what it writes need
 	// not survive a crash of this machine. Not with Tied.
 	Unsynced bool
@@ -54,7 +55,6 @@ var packages = map[string]string{
 	"ip":                  "iproute2",
 	"rsync":               "rsync",
 	"newuidmap":           "uidmap",
-	"unshare":             "util-linux",
 }
 
 // A MissingTool is the error for a program that is not installed.
@@ -171,6 +171,9 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	// of ctx reaches the command's children too.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.ExtraFiles = c.Files
+	if c.Mounts {
+		p.cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	}
 	if c.Network {
 		namespace(p.cmd.SysProcAttr)
 	}
