@@ -44,23 +44,6 @@ var platform = kind{
 	},
 }
 
-// A Platform is a place where images boot.
-type Platform struct {
-	Name        string
-	Datasources []string // cloud-init's names, in the order they are asked
-	Kernel      []string // arguments beyond those of every platform
-}
-
-// Platforms lists them all.
-var Platforms = []Platform{
-	{
-		Name: "generic",
-		// ConfigDrive before NoCloud: a provider that attaches both means the
-		// former. None ends the list, so that a machine without user-data boots.
-		Datasources: []string{"ConfigDrive", "NoCloud", "OpenStack", "None"},
-	},
-}
-
 func lookupPlatform(name string) Platform {
 	for _, p := range Platforms {
 		if p.Name == name {

@@ -72,7 +72,7 @@ var Keys = []Key{
 // Platforms and Formats are the names that the rest of the program knows; its
 // tables are checked against them by a test.
 var (
-	Platforms = []string{"generic"}
+	Platforms = []string{"generic", "akamai", "aws", "azure", "digitalocean", "exoscale", "gce", "hetzner", "openstack", "oracle", "proxmox", "scaleway", "upcloud", "vmware", "vultr"}
 	Formats   = []string{"raw", "qcow2", "raw.zst", "raw.gz"}
 )
 
