@@ -93,6 +93,9 @@ func readTrace(name string) ([]span, error) {
 			parts[n-1].seconds = seconds - last
 		}
 		last = seconds
+		// Not the paths that follow: they are of this machine.
+		what, _, _ = strings.Cut(what, " in shell: ")
+		what, _, _ = strings.Cut(what, " /")
 		parts = append(parts, span{name: strings.TrimRight(what, ".")})
 	}
 	if len(parts) == 0 {
