@@ -182,15 +182,7 @@ func checkKilled(t *testing.T, r *Recording, overlay string, written []batch) {
 	if out, err := exec.Command("qemu-img", "convert", "-O", "raw", overlay, copied).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	f, err := os.OpenFile(copied, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	root, err := r.root(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, root := r.openDisk(t, copied)
 	blocks, problems := r.lookAtGrown(t, root, written)
 	for _, p := range problems {
 		t.Error(p)
@@ -288,36 +280,7 @@ func growth(l *writelog.Log, before []byte) (first, last int, err error) {
 func (r *Recording) replayGrowth(t *testing.T, written []batch) {
 	seed := number(t, "PROSE_SEED", uint64(time.Now().UnixNano()))
 	n, boots := int(number(t, "PROSE_POINTS", 20)), int(number(t, "PROSE_BOOTS", 2))
-	f, err := os.Open(r.Writes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := writelog.Read(f, info.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := r.Disk()
-	if os.Getenv("PROSE_RECORD") != "" { // it is replayed again some day
-		name = filepath.Join(r.Dir, "replayed.raw")
-		if out, err := exec.Command("cp", "--sparse=always", r.Disk(), name).CombinedOutput(); err != nil {
-			t.Fatalf("copying the disk: %v\n%s", err, out)
-		}
-		defer os.Remove(name)
-	}
-	file, err := os.OpenFile(name, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	root, err := r.root(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, logged, file, root := r.reopen(t)
 	before, err := root.super()
 	if err != nil {
 		t.Fatal(err)
@@ -326,7 +289,7 @@ func (r *Recording) replayGrowth(t *testing.T, written []batch) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("recorded %d entries, %d MiB; the file system grew from %d to %d; PROSE_SEED=%d", len(l.Entries), info.Size()>>20, first, last, seed)
+	t.Logf("recorded %d entries, %d MiB; the file system grew from %d to %d; PROSE_SEED=%d", len(l.Entries), logged>>20, first, last, seed)
 	if first == 0 || last <= first {
 		t.Fatal("no growth was recorded")
 	}
@@ -369,7 +332,7 @@ func (r *Recording) replayGrowth(t *testing.T, written []batch) {
 		}
 		if booted < boots && between {
 			booted++
-			t.Run(fmt.Sprintf("boot of entry %d, coin %d", p.Entries, p.Seed), func(t *testing.T) { r.growOn(t, name) })
+			t.Run(fmt.Sprintf("boot of entry %d, coin %d", p.Entries, p.Seed), func(t *testing.T) { r.growOn(t, file.Name()) })
 		}
 	}
 	t.Logf("power cuts: %d points, %d while growing, %d grown, %d with files that were synced, %d with writes that were not flushed; %d booted", n, seen["growing"], seen["grown"], seen["promised"], seen["unflushed"], booted)

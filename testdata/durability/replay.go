@@ -26,6 +26,49 @@ func number(t *testing.T, name string, standard uint64) uint64 {
 	return n
 }
 
+// reopen opens what was recorded for a replay: the log and its bytes, and the
+// disk, or a copy of it when it is replayed again some day, with its root.
+func (r *Recording) reopen(t *testing.T) (l *writelog.Log, logged int64, disk *os.File, root fileSystem) {
+	t.Helper()
+	f, err := os.Open(r.Writes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err = writelog.Read(f, info.Size()); err != nil {
+		t.Fatal(err)
+	}
+	name := r.Disk()
+	if os.Getenv("PROSE_RECORD") != "" {
+		name = filepath.Join(r.Dir, "replayed.raw")
+		if out, err := exec.Command("cp", "--sparse=always", r.Disk(), name).CombinedOutput(); err != nil {
+			t.Fatalf("copying the disk: %v\n%s", err, out)
+		}
+		t.Cleanup(func() { os.Remove(name) })
+	}
+	disk, root = r.openDisk(t, name)
+	return l, info.Size(), disk, root
+}
+
+// openDisk opens a raw disk of the recorded machine and its root.
+func (r *Recording) openDisk(t *testing.T, name string) (*os.File, fileSystem) {
+	t.Helper()
+	disk, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { disk.Close() })
+	root, err := r.root(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return disk, root
+}
+
 // Replay goes through points of a recording, and has some of them booted when
 // there is a way to: boot gets the disk, which it must not write to.
 func (r *Recording) Replay(t *testing.T, boot func(p writelog.Point, disk string)) {
@@ -35,36 +78,7 @@ func (r *Recording) Replay(t *testing.T, boot func(p writelog.Point, disk string
 	if boot == nil {
 		boots = 0
 	}
-	f, err := os.Open(r.Writes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := writelog.Read(f, info.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := r.Disk()
-	if os.Getenv("PROSE_RECORD") != "" { // it is replayed again some day
-		name = filepath.Join(r.Dir, "replayed.raw")
-		if out, err := exec.Command("cp", "--sparse=always", r.Disk(), name).CombinedOutput(); err != nil {
-			t.Fatalf("copying the disk: %v\n%s", err, out)
-		}
-		defer os.Remove(name)
-	}
-	file, err := os.OpenFile(name, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	root, err := r.root(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, logged, file, root := r.reopen(t)
 	size, err := file.Stat()
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +91,7 @@ func (r *Recording) Replay(t *testing.T, boot func(p writelog.Point, disk string
 	if err != nil || len(writes) == 0 {
 		t.Fatalf("the agent has written nothing: %v", err)
 	}
-	t.Logf("recorded %d entries, %d MiB; the agent's are %d from %d on; %d orders finalized; PROSE_SEED=%d", len(l.Entries), info.Size()>>20, len(writes), writes[0], len(r.Finalized), seed)
+	t.Logf("recorded %d entries, %d MiB; the agent's are %d from %d on; %d orders finalized; PROSE_SEED=%d", len(l.Entries), logged>>20, len(writes), writes[0], len(r.Finalized), seed)
 	if len(r.Finalized) < 8 {
 		t.Errorf("only %d orders were finalized", len(r.Finalized))
 	}
@@ -114,7 +128,7 @@ func (r *Recording) Replay(t *testing.T, boot func(p writelog.Point, disk string
 		if booted < boots && i >= (2*booted+1)*n/(2*boots) {
 			start := time.Now()
 			booted++
-			boot(p, name)
+			boot(p, file.Name())
 			booting += time.Since(start)
 		}
 	}
