@@ -81,9 +81,10 @@ func (t *teller) look(ctx context.Context, w *world) []status.Record {
 	if t.answers == nil {
 		t.remembered()
 	}
+	certs := w.reach.over(w.certs)
 	judge := func() []status.Record {
 		wanted := wantedRecords(w.state.Domain, w.settings.Federation, w.addresses, apexOf(w, t.answers))
-		return judgeRecords(wanted, t.answers, w.addresses, w.reach.over(w.certs), w.now)
+		return judgeRecords(wanted, t.answers, w.addresses, certs, w.now)
 	}
 	records := judge()
 	// Where the domain leads is looked up also when no record is wanted for it.
@@ -91,6 +92,12 @@ func (t *teller) look(ctx context.Context, w *world) []status.Record {
 	every := lookLate
 	for _, r := range records {
 		if r.State != status.Present && !r.Optional {
+			every = lookSoon
+		}
+	}
+	// What we remember may be right for another day than what a look found.
+	for _, st := range certs {
+		if look := st.Record.Preflight; !look.Ready() && !look.Soft() {
 			every = lookSoon
 		}
 	}

@@ -38,7 +38,18 @@ func TestRecordsAreJudgedAnew(t *testing.T) {
 	if tell.looked != asked {
 		t.Error("DNS was asked again within a second")
 	}
+	// All that was remembered is there, but a look found that it no longer is.
+	cert(w, "prose."+domain, func(st *certificate.State) {
+		st.Record.Preflight.Findings = []preflight.Finding{{Kind: preflight.NoAddress, Type: "A"}}
+	})
+	w.now = asked.Add(lookSoon)
+	state()
+	if tell.looked != w.now {
+		t.Error("DNS was not asked again about a name that a look did not find")
+	}
+	tell.answers = said
 	// A name that was not asked about is.
+	w.now = w.now.Add(time.Second)
 	delete(said, domain)
 	state()
 	if tell.looked != w.now {

@@ -262,12 +262,20 @@ func showResult(t *term, r scenario.Result) {
 			continue
 		}
 		failures++
+		k.Reason = begin(k.Reason, 6)
 		showCase(t, k)
 	}
 	if failures == 0 {
 		last := r.Cases[len(r.Cases)-1]
 		t.notef("%-12s %-10s %6.1f s  ok      all of %d steps", last.Scenario, last.Firmware, last.At, len(r.Cases))
 	}
+}
+
+// begin is the first lines of a text. A journal that follows a reason was shown
+// when the step failed.
+func begin(text string, lines int) string {
+	all := strings.SplitN(strings.TrimSpace(text), "\n", lines+1)
+	return strings.Join(all[:min(len(all), lines)], "\n")
 }
 
 func showCase(t *term, k scenario.Case) {
