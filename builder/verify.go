@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/prose-im/prose-image/builder/cache"
+	"github.com/prose-im/prose-image/builder/checksum"
 	"github.com/prose-im/prose-image/builder/disk"
 	"github.com/prose-im/prose-image/builder/format"
 	"github.com/prose-im/prose-image/builder/layer"
@@ -392,7 +393,7 @@ func (v *verifying) artifact(ctx context.Context, name string) (*Finding, error)
 		return &Finding{File: name, Text: "it is not made again"}, nil
 	}
 	path := filepath.Join(v.dir, name)
-	sum, err := hashFile(ctx, path)
+	_, sum, err := checksum.File(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -486,23 +487,4 @@ func (v *verifying) assemble(ctx context.Context, platform string) (*baking, Dis
 		}
 	}
 	return b, plan.Disks[at], nil
-}
-
-func hashFile(ctx context.Context, path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	for {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
-		if _, err := io.CopyN(h, f, 64<<20); err == io.EOF {
-			return hex.EncodeToString(h.Sum(nil)), nil
-		} else if err != nil {
-			return "", fmt.Errorf("reading %s: %w", path, err)
-		}
-	}
 }
