@@ -69,16 +69,8 @@ type image struct {
 	config []byte
 }
 
-// Load completes a Pinned of which only Reference, Digest and Manifest are
-// known, from the cache.
-func Load(cacheDir string, p Pinned) (Pinned, error) {
-	i, err := load(cache{cacheDir}, p)
-	if err != nil {
-		return Pinned{}, fmt.Errorf("reading image %s: %w", p.Reference, err)
-	}
-	return i.Pinned, nil
-}
-
+// load completes a Pinned of which only Reference, Digest and Manifest are
+// known.
 func load(c cache, p Pinned) (*image, error) {
 	i := &image{Pinned: p}
 	var err error
