@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Exit codes, DESIGN section 11.
+// Exit codes, as README.md tells them.
 const (
 	exitDone     = 0
 	exitFailed   = 1
@@ -58,6 +59,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	t := newTerm(stdin, stdout, stderr)
 	err := dispatch(ctx, t, args)
 	t.stopProgress()
+	if err == nil && t.out.err != nil {
+		err = fmt.Errorf("writing the results: %w", t.out.err)
+	}
 	if err == nil {
 		return exitDone
 	}
@@ -106,10 +110,10 @@ func dispatch(ctx context.Context, t *term, args []string) error {
 				t.printf("%s", help(v, f))
 				return nil
 			}
-			return &usageError{v.name, err}
+			return &usageError{v.name, flagError(err)}
 		}
 		if n := f.NArg(); n < v.atLeast || n > v.atMost {
-			return &usageError{v.name, fmt.Errorf("%s takes %s, not %d arguments", v.name, orNothing(v.args), n)}
+			return &usageError{v.name, fmt.Errorf("%s takes %s, not %s", v.name, orNothing(v.args), count(n, "argument"))}
 		}
 		return work(ctx, t, f.Args())
 	}
@@ -121,6 +125,18 @@ func dispatch(ctx context.Context, t *term, args []string) error {
 		return &usageError{err: fmt.Errorf("%s needs one of %s after it", args[0], strings.Join(group, ", "))}
 	}
 	return &usageError{err: fmt.Errorf("unknown command %q", args[0])}
+}
+
+// flagError says in words of ours what is wrong with a flag's value.
+func flagError(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	kind := bad.GetFlag().Value.Type()
+	return fmt.Errorf("--%s %q is not %s", bad.GetFlag().Name, bad.GetValue(), cmp.Or(map[string]string{
+		"bool": "true or false", "int": "a whole number", "int64": "a whole number", "duration": "a time such as 90m or 24h",
+	}[kind], "a "+kind))
 }
 
 func orNothing(args string) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -88,8 +89,8 @@ func (c *testConfig) check() ([]*scenario.Scenario, error) {
 		}
 		all = append(all, s)
 	}
-	if _, err := os.Stat(c.image); err != nil {
-		problems = append(problems, &inputError{err: fmt.Errorf("looking for the image: %w", err), hint: "prose-image bake makes one"})
+	if err := lookForImage(c.image); err != nil {
+		problems = append(problems, err)
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
@@ -106,10 +107,22 @@ func (c *testConfig) check() ([]*scenario.Scenario, error) {
 
 // asInput marks what the user can mend.
 func asInput(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
+	if is[*fs.PathError](err) {
 		return &inputError{err: err}
 	}
 	return err
+}
+
+// lookForImage refuses what cannot be one.
+func lookForImage(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a directory", path)
+	}
+	if err != nil {
+		return &inputError{fmt.Errorf("looking for the image: %w", err), "prose-image bake makes one"}
+	}
+	return nil
 }
 
 // An exitError is an end about which everything is said.
@@ -136,7 +149,7 @@ func (c *testConfig) isolate(ctx context.Context, t *term) error {
 			args = append(args, flag, value)
 		}
 	}
-	command := host.Command{Stdout: t.out, Stderr: t.err, Network: true, Tied: true}
+	command := host.Command{Stdout: t.out.Writer, Stderr: t.err, Network: true, Tied: true}
 	if c.goOn {
 		args = append(args, "--go-on")
 	}
