@@ -92,11 +92,11 @@ func dispatch(ctx context.Context, t *term, args []string) error {
 	case "--version":
 		args = []string{"version"}
 	}
-	var group []string
+	var group []verb
 	for _, v := range verbs {
 		words := strings.Fields(v.name)
 		if words[0] == args[0] {
-			group = append(group, strings.Join(words[1:], " "))
+			group = append(group, v)
 		}
 		if len(args) < len(words) || !slices.Equal(args[:len(words)], words) {
 			continue
@@ -119,10 +119,14 @@ func dispatch(ctx context.Context, t *term, args []string) error {
 	}
 	if group != nil {
 		if len(args) > 1 && slices.Contains([]string{"help", "--help", "-h"}, args[1]) {
-			t.printf("%s", overview())
+			t.printf("%s", overviewOf(args[0], group))
 			return nil
 		}
-		return &usageError{err: fmt.Errorf("%s needs one of %s after it", args[0], strings.Join(group, ", "))}
+		var words []string
+		for _, v := range group {
+			words = append(words, strings.TrimPrefix(v.name, args[0]+" "))
+		}
+		return &usageError{args[0], fmt.Errorf("%s needs one of %s after it", args[0], strings.Join(words, ", "))}
 	}
 	return &usageError{err: fmt.Errorf("unknown command %q", args[0])}
 }
@@ -147,12 +151,21 @@ func orNothing(args string) string {
 }
 
 func overview() string {
+	return "prose-image bakes ready-to-boot images of a Prose Pod.\n\nUsage: prose-image COMMAND\n\n" + lines(verbs) +
+		"\nprose-image COMMAND --help says more of one.\n\n" + overviewExample
+}
+
+// overviewOf is of the verbs that begin with one word. The first has the example.
+func overviewOf(word string, group []verb) string {
+	return "Usage: prose-image " + word + " COMMAND\n\n" + lines(group) +
+		"\nprose-image " + word + " COMMAND --help says more of one.\n\nExample:\n" + examples[group[0].name]
+}
+
+func lines(verbs []verb) string {
 	var b strings.Builder
-	b.WriteString("prose-image bakes ready-to-boot images of a Prose Pod.\n\nUsage: prose-image COMMAND\n\n")
 	for _, v := range verbs {
 		fmt.Fprintf(&b, "  %-15s %s\n", v.name, v.short)
 	}
-	b.WriteString("\nprose-image COMMAND --help says more of one.\n\n" + overviewExample)
 	return b.String()
 }
 
