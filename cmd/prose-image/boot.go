@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,4 +89,16 @@ func join[T ~string](names []T) string {
 		s = append(s, string(n))
 	}
 	return strings.Join(s, ", ")
+}
+
+// lookForImage refuses what cannot be one.
+func lookForImage(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a directory", path)
+	}
+	if err != nil {
+		return &inputError{fmt.Errorf("looking for the image: %w", err), "prose-image bake makes one"}
+	}
+	return nil
 }
