@@ -103,7 +103,7 @@ func (c *Config) fill() error {
 			continue
 		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
+			return fmt.Errorf("making the directory %s: %w", dir, err)
 		}
 	}
 	return nil

@@ -132,6 +132,9 @@ func (e *explaining) layer(l Layer, platform string) error {
 			e.layers = append(e.layers[:len(e.layers):len(e.layers)], found)
 			x.State = LayerCached
 			e.list = append(e.list, x)
+			if len(e.waits) > 0 {
+				return nil // its parents may be missing; who reads the tree waits
+			}
 			return e.tree.Add(found.Layer)
 		case errors.As(err, &damaged):
 			x.Reasons = append(x.Reasons, "the cached one is damaged: "+damaged.Why)

@@ -93,7 +93,7 @@ func TestMatters(t *testing.T) {
 	} {
 		w := settled()
 		c.change(w)
-		list := items(w, next(w, nil), nil, c.records)
+		list := items(seen{w, next(w, nil), nil, c.records})
 		var keys []string
 		for _, m := range matters(w, list, c.records, func(key string) bool { return key == c.was }, c.right) {
 			keys = append(keys, m.Key)
@@ -163,7 +163,7 @@ func TestAlerts(t *testing.T) {
 			w.settings.SMTP = settings.SMTP{Host: "127.0.0.1", Port: 1, Username: "me@example.org", Password: settings.NewSecret(password), Encrypt: true}
 			change(w)
 			w.untold = a.troubles()
-			last = status.Status{Domain: domain, Items: items(w, next(w, nil), nil, nil)}
+			last = status.Status{Domain: domain, Items: items(seen{world: w, step: next(w, nil)})}
 			last.State = overall(w, last.Items)
 			a.look(t.Context(), w, last)
 			a.wait(t.Context())

@@ -47,9 +47,9 @@ func TestApexItem(t *testing.T) {
 	} {
 		w := settled()
 		c.change(w)
-		it, ok := apexItem(w)
+		it := apexItem(seen{world: w})
 		text := fmt.Sprintf("%+v", it)
-		if ok != (c.want != "") || it.Progress != c.want {
+		if it.Progress != c.want {
 			t.Errorf("%s: %s", c.name, text)
 		}
 		for _, s := range c.says {
@@ -58,7 +58,7 @@ func TestApexItem(t *testing.T) {
 			}
 		}
 		// Nobody is told to make a record that is on purpose not there.
-		if it := fmt.Sprint(dnsItem(w, []status.Record{{Name: domain, Type: "A", State: status.Wrong, Optional: true}})); strings.HasPrefix(c.name, "elsewhere") && (strings.Contains(it, "wrong") || strings.Contains(it, "better")) {
+		if it := fmt.Sprint(dnsItem(seen{world: w, records: []status.Record{{Name: domain, Type: "A", State: status.Wrong, Optional: true}}})); strings.HasPrefix(c.name, "elsewhere") && (strings.Contains(it, "wrong") || strings.Contains(it, "better")) {
 			t.Errorf("%s: the website's address is to go: %s", c.name, it)
 		}
 	}

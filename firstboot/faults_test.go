@@ -98,7 +98,7 @@ func TestFaultsAreTold(t *testing.T) {
 	} {
 		w := settled()
 		c.change(w)
-		list := items(w, next(w, nil), nil, nil)
+		list := items(seen{world: w, step: next(w, nil)})
 		var text string
 		for _, it := range list {
 			if it.Key == c.item {

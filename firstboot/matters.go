@@ -30,7 +30,7 @@ func matters(w *world, list []status.Item, records []status.Record, was func(key
 		if len(it.Type) > 0 {
 			do += " " + strings.Join(it.Type, "; ")
 		}
-		add(key, it.Title, it.What, strings.TrimSpace(it.Why+" "+strings.Join(it.Points, " ")), do)
+		add(key, title(key), it.What, strings.TrimSpace(it.Why+" "+strings.Join(it.Points, " ")), do)
 	}
 	find := func(key string) (status.Item, bool) {
 		i := slices.IndexFunc(list, func(it status.Item) bool { return it.Key == key })
@@ -51,7 +51,6 @@ func matters(w *world, list []status.Item, records []status.Record, was func(key
 		if it.Progress != status.Failed {
 			it.What, it.Do = "The Pod does not answer.", "The machine is starting it again. See how far it is: prose-firstboot status"
 		}
-		it.Title = titles[itemPod]
 		from(itemPod, it)
 	}
 	for _, r := range records {
@@ -83,7 +82,7 @@ func matters(w *world, list []status.Item, records []status.Record, was func(key
 		from(itemDisk, diskItem(w.disk))
 	}
 	if w.reboot {
-		from(itemReboot, rebootItem())
+		from(itemReboot, rebootItem(seen{world: w}))
 	}
 	return out
 }

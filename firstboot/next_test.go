@@ -179,13 +179,13 @@ func TestNext(t *testing.T) {
 
 func TestListedNetworksAreSaid(t *testing.T) {
 	w := settled()
-	if it := settingsItem(w); len(it.Points) > 0 {
+	if it := settingsItem(seen{world: w}); len(it.Points) > 0 {
 		t.Errorf("%v", it.Points)
 	}
 	w.settings.Allow.SSH = []string{"192.0.2.0/24", "2001:db8::/32"}
 	w.settings.Allow.Dashboard = []string{"192.0.2.7"}
 	want := []string{"SSH is open to these networks only: 192.0.2.0/24, 2001:db8::/32.", "The dashboard is open to these networks only: 192.0.2.7."}
-	if it := settingsItem(w); !slices.Equal(it.Points, want) || it.Progress != status.Done {
+	if it := settingsItem(seen{world: w}); !slices.Equal(it.Points, want) || it.Progress != status.Done {
 		t.Errorf("%+v", it)
 	}
 }
@@ -212,6 +212,7 @@ func situations() []situation {
 		}, map[string]string{itemCertificates: "reload-nginx: x"}, nil, status.Degraded},
 		{"no account yet", func(w *world) { w.state.Account = false; w.pod.account = &no }, nil, nil, status.Ready},
 		{"no domain", func(w *world) { w.settings.Domain, w.asked, w.state = "", "", state{} }, nil, nil, status.Waiting},
+		{"a domain that cannot be written down", func(w *world) { w.state = state{} }, map[string]string{itemSettings: "no space left"}, nil, status.Working},
 		{"a domain at last", func(w *world) { w.state = state{} }, nil, nil, status.Working},
 		{"wrong settings at first", func(w *world) { w.state = state{}; w.report.Problems = make([]settings.Problem, 1) }, nil, nil, status.Waiting},
 		{"wrong settings later", func(w *world) { w.report.Problems = make([]settings.Problem, 1) }, nil, nil, status.Degraded},
@@ -299,7 +300,7 @@ func TestOverall(t *testing.T) {
 	for _, c := range situations() {
 		w := settled()
 		c.change(w)
-		list := items(w, next(w, nil), c.errs, c.records)
+		list := items(seen{w, next(w, nil), c.errs, c.records})
 		if got := overall(w, list); got != c.want {
 			t.Errorf("%s: %s, want %s: %+v", c.name, got, c.want, list)
 		}

@@ -1,11 +1,7 @@
 package firstboot
 
 import (
-	"strings"
-
 	"golang.org/x/sys/unix"
-
-	"github.com/prose-im/prose-image/firstboot/status"
 )
 
 // written are directories of the agent's own, of each file system that it may
@@ -23,11 +19,4 @@ func (m *machine) readOnly() []string {
 		}
 	}
 	return out
-}
-
-func readOnlyItem(w *world) status.Item {
-	it := item(itemDisk, status.Failed, "The disk cannot be written. What runs goes on for now, and nothing new is kept.")
-	it.Why = "Read-only are " + strings.Join(w.readOnly, ", ") + ". A disk that has failed makes itself read-only."
-	it.Do, it.Type = "Make a copy of what matters, and see what the kernel says; a reboot checks the disk:", []string{"sudo dmesg --level=err", "sudo reboot"}
-	return it
 }

@@ -132,7 +132,7 @@ func TestSupport(t *testing.T) {
 	}
 	write("/etc/prose-firstboot.d/10-owner.json", said)
 	write(statePath, state{Schema: 1, Domain: domain})
-	write(statusPath, status.Status{Schema: 1, State: status.Ready, Domain: domain, At: now, Items: []status.Item{item(itemPod, status.Done, "It says "+secrets["admin.password"]+".")}})
+	write(statusPath, status.Status{Schema: 1, State: status.Ready, Domain: domain, At: now, Items: []status.Item{{Key: itemPod, Title: title(itemPod), Progress: status.Done, What: "It says " + secrets["admin.password"] + "."}}})
 	write(answersPath, rememberedAnswers{now, nil, map[string]answer{domain: {Addresses: addrs("192.0.2.77")}}})
 	write(stateDir+"/acme/names/"+domain+".json", certificate.Record{Host: domain, Order: &certificate.Order{URL: "https://ca.example/order/7", Key: orderKey}})
 	write(alertsPath, alert.Memory{Schema: 1, To: alert.To{Webhook: alert.Webhook{URL: "https://old.example/c4naryOldHook"}}})

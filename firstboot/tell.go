@@ -66,7 +66,7 @@ func (t *teller) status(ctx context.Context, w *world, s step, errs map[string]s
 	if w.disk.Size > 0 {
 		out.Disk = &status.Disk{Size: w.disk.Size, Free: w.disk.Free}
 	}
-	out.Items = items(w, s, errs, out.Records)
+	out.Items = items(seen{w, s, errs, out.Records})
 	out.State = overall(w, out.Items)
 	out.Again = out.At.Add(timerEvery)
 	return out
@@ -245,7 +245,8 @@ func (t *teller) show(s status.Status, link string) error {
 // trouble is the status of a machine that cannot even be looked at.
 func (t *teller) trouble(cause error) error {
 	now := t.machine.clock().UTC().Truncate(time.Second)
-	it := item(itemSetup, status.Failed, "The machine cannot look at itself.")
+	it := item(status.Failed, "The machine cannot look at itself.")
+	it.Key, it.Title = itemSetup, title(itemSetup)
 	it.Why = sentence(cause.Error())
 	it.Again = now.Add(timerEvery)
 	return t.show(status.Status{Schema: status.Schema, State: status.Broken, At: now, Again: it.Again, Agent: version(), Items: []status.Item{it}}, "")

@@ -18,7 +18,7 @@ func TestTexts(t *testing.T) {
 	for _, c := range situations() {
 		w := settled()
 		c.change(w)
-		s := status.Status{Domain: w.state.Domain, At: t0, Items: items(w, next(w, nil), c.errs, c.records)}
+		s := status.Status{Domain: w.state.Domain, At: t0, Items: items(seen{w, next(w, nil), c.errs, c.records})}
 		s.State = overall(w, s.Items)
 		var open []status.Item
 		for _, it := range s.Items {

@@ -248,7 +248,7 @@ func addToRepository(ctx context.Context, cache string, p Package, repack bool, 
 	if repack {
 		size, sum, err = repackage(ctx, from, filepath.Join(dir, name))
 	} else {
-		err = place(from, filepath.Join(dir, name))
+		err = Place(from, filepath.Join(dir, name))
 	}
 	if err != nil {
 		return nil, err
@@ -260,9 +260,9 @@ func addToRepository(ctx context.Context, cache string, p Package, repack bool, 
 	return fmt.Appendf(bytes.TrimRight(control, "\n"), "\nFilename: ./%s\nSize: %d\nSHA256: %s\n", name, size, sum), nil
 }
 
-// place links a file, or copies it where the two places are on different
-// file systems.
-func place(from, to string) error {
+// Place gives a file a second name, or copies it where the two places are on
+// different file systems. Nothing may be at to.
+func Place(from, to string) error {
 	if os.Link(from, to) == nil {
 		return nil
 	}

@@ -3,13 +3,14 @@ package dockerstore
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"sync"
+
+	"github.com/prose-im/prose-image/builder/checksum"
 )
 
 // An archive is a tar as docker save writes it: manifest.json names configs
@@ -188,12 +189,11 @@ func (a *archive) describe(ctx context.Context, mediaType, name string) (descrip
 	if err != nil {
 		return descriptor{}, err
 	}
-	h := sha256.New()
-	n, err := io.Copy(h, withContext(ctx, r))
+	size, sum, err := checksum.Of(ctx, r)
 	if err != nil {
 		return descriptor{}, err
 	}
-	d := descriptor{MediaType: mediaType, Size: n, Digest: sumOf(h)}
+	d := descriptor{MediaType: mediaType, Size: size, Digest: digestPrefix + sum}
 	a.blobs[d.Digest] = name
 	return d, nil
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/vbatts/tar-split/tar/asm"
 	"github.com/vbatts/tar-split/tar/storage"
+
+	"github.com/prose-im/prose-image/builder/checksum"
 )
 
 // scan reads a layer once: its diff, the record from which the engine can make
@@ -106,7 +108,7 @@ func (s *store) open(ctx context.Context, l Layer) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, closeReader, err := decompress(withContext(ctx, f))
+	r, closeReader, err := decompress(checksum.Reader(ctx, f))
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("decompressing %s: %w", f.Name(), err)

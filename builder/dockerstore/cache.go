@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	shared "github.com/prose-im/prose-image/builder/cache"
+	"github.com/prose-im/prose-image/builder/checksum"
 	"github.com/prose-im/prose-image/builder/output"
 )
 
@@ -39,11 +40,11 @@ func (c cache) has(ctx context.Context, digest string) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, withContext(ctx, f)); err != nil {
+	_, sum, err := checksum.Of(ctx, f)
+	if err != nil {
 		return false, fmt.Errorf("reading %s: %w", f.Name(), err)
 	}
-	return sumOf(h) == digest, nil
+	return digestPrefix+sum == digest, nil
 }
 
 func (c cache) open(digest string) (*os.File, error) {
@@ -116,19 +117,4 @@ func readSmall(r io.Reader) ([]byte, error) {
 		err = fmt.Errorf("it is larger than %d bytes", maxSmall)
 	}
 	return b, err
-}
-
-// withContext makes a reader that ends with ctx.
-func withContext(ctx context.Context, r io.Reader) io.Reader { return &contextReader{ctx, r} }
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r *contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, context.Cause(r.ctx)
-	}
-	return r.r.Read(p)
 }

@@ -161,7 +161,7 @@ func TestRegistry(t *testing.T) {
 	if err := s.Fetch(t.Context(), locked); err != nil {
 		t.Error(err)
 	}
-	if full, err := Load(s.Cache, locked); err != nil || fmt.Sprint(full) != fmt.Sprint(p) {
+	if full, err := load(cache{s.Cache}, locked); err != nil || fmt.Sprint(full.Pinned) != fmt.Sprint(p) {
 		t.Errorf("loaded %+v, %v", full, err)
 	}
 	pinned := "proseim/a@" + digest

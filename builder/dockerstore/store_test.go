@@ -107,7 +107,7 @@ func TestStore(t *testing.T) {
 	}
 	hex := func(digest string) string { return strings.TrimPrefix(digest, digestPrefix) }
 	for _, p := range []Pinned{a, b, none} {
-		full, err := Load(dir, p)
+		full, err := load(cache{dir}, p)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func TestStore(t *testing.T) {
 		}
 	}
 	configOf := func(p Pinned) string {
-		full, err := Load(dir, p)
+		full, err := load(cache{dir}, p)
 		if err != nil {
 			t.Fatal(err)
 		}

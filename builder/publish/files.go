@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/prose-im/prose-image/builder/checksum"
 )
 
 // files are the changes that the directory target makes, each one operation
@@ -164,5 +166,5 @@ func sumFile(ctx context.Context, name string) (int64, string, error) {
 	}
 	defer in.Close()
 	_ = unix.Fadvise(int(in.Fd()), 0, 0, unix.FADV_DONTNEED)
-	return digest(ctx, in)
+	return checksum.Of(ctx, in)
 }

@@ -6,11 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"slices"
 	"time"
+
+	"github.com/prose-im/prose-image/builder/checksum"
 )
 
 // An Image is what is published under one version: one file, or one for each
@@ -120,7 +121,7 @@ func checkFiles(ctx context.Context, img Image) error {
 			errs = append(errs, fmt.Errorf("reading the image: %w", err))
 			continue
 		}
-		n, sum, err := digest(ctx, in)
+		n, sum, err := checksum.Of(ctx, in)
 		in.Close()
 		switch {
 		case ctx.Err() != nil:
@@ -134,24 +135,4 @@ func checkFiles(ctx context.Context, img Image) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// digest is the length and SHA-256 of what is left of in.
-func digest(ctx context.Context, in io.Reader) (int64, string, error) {
-	h := sha256.New()
-	n, err := io.CopyBuffer(h, &stopReader{ctx, in}, make([]byte, 1<<20))
-	return n, hex.EncodeToString(h.Sum(nil)), err
-}
-
-// A stopReader ends when its context does.
-type stopReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (s *stopReader) Read(p []byte) (int, error) {
-	if s.ctx.Err() != nil {
-		return 0, context.Cause(s.ctx)
-	}
-	return s.r.Read(p)
 }

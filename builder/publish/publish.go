@@ -95,23 +95,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 // Run publishes. When some parts were published and others failed for good, the
 // report comes with an [IncompleteError].
 func Run(ctx context.Context, c Config) (*Report, error) {
-	if err := c.fill(); err != nil {
-		return nil, err
-	}
-
-	// 1. What is to be published, and that it is what it says.
-	if err := c.Image.Check(); err != nil {
-		return nil, &BadImageError{err}
-	}
-	if err := checkFiles(ctx, c.Image); err != nil {
-		return nil, err
-	}
-
-	// 2. What that takes, and what earlier runs know.
-	plan, err := planOf(c.Target, c.Image)
+	// 1. What is to be published, that it is what it says, and what that takes.
+	plan, err := c.plan(ctx)
 	if err != nil {
 		return nil, err
 	}
+
+	// 2. What earlier runs know.
 	r := &run{c: c, plan: plan, id: Operation(c.Address, c.Image)}
 	entries, err := c.Journal.Entries(ctx, r.id)
 	if err != nil {
@@ -142,6 +132,20 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 		err = r.journal(ctx, Step{Stage: Finish, Call: finished}, Result, outcome{})
 	}
 	return report, err
+}
+
+// plan fills in what c leaves open, reads the files, and asks the target.
+func (c *Config) plan(ctx context.Context) ([]Step, error) {
+	if err := c.fill(); err != nil {
+		return nil, err
+	}
+	if err := c.Image.Check(); err != nil {
+		return nil, &BadImageError{err}
+	}
+	if err := checkFiles(ctx, c.Image); err != nil {
+		return nil, err
+	}
+	return planOf(c.Target, c.Image)
 }
 
 // planOf asks for the plan and holds it to what Next relies on.
@@ -179,16 +183,7 @@ type Preview struct {
 // What is there under the image's name and is something else is a
 // [ConflictError].
 func Look(ctx context.Context, c Config) (*Preview, error) {
-	if err := c.fill(); err != nil {
-		return nil, err
-	}
-	if err := c.Image.Check(); err != nil {
-		return nil, &BadImageError{err}
-	}
-	if err := checkFiles(ctx, c.Image); err != nil {
-		return nil, err
-	}
-	plan, err := planOf(c.Target, c.Image)
+	plan, err := c.plan(ctx)
 	if err != nil {
 		return nil, err
 	}

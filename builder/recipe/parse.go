@@ -11,19 +11,20 @@ import (
 )
 
 // Load reads and checks the recipe at path. What is wrong with its content
-// comes as an [Invalid] that holds every problem.
+// comes as an [Invalid] that holds every problem; that there is none to be read
+// is an [UnreadableError].
 func Load(path string) (*Recipe, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading recipe: %w", err)
+		return nil, &UnreadableError{path, err}
 	}
 	defer f.Close()
 	src, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading recipe: %w", err)
+		return nil, &UnreadableError{path, err}
 	}
 	if len(src) > maxSize {
-		return nil, fmt.Errorf("reading recipe: %s has more than %d KiB: it is something else", path, maxSize>>10)
+		return nil, &UnreadableError{path, fmt.Errorf("%s has more than %d KiB: it is something else", path, maxSize>>10)}
 	}
 	return Read(path, src)
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Merge lays layers over each other, later over earlier, and returns the
-// resulting tree. Its rules are those of DESIGN section 4:
+// resulting tree. Its rules are these:
 //
 //   - a layer's deletions apply to what lies below it, before its own entries,
 //     and a deletion of what is not there is an error;

@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -77,7 +78,14 @@ func Write(path string, s Seed) error {
 }
 
 func write(path string, data []byte) (err error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return errors.New("it is a directory")
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	var named *fs.PathError
+	if errors.As(err, &named) {
+		return named.Err // nobody knows the temporary name
+	}
 	if err != nil {
 		return err
 	}

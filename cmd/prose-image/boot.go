@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,6 +34,9 @@ not written to. KVM is used where it really works, emulation elsewhere.
 		gib := f.Int64("disk", 0, "GiB of disk that the guest sees; as much as the image has unless given")
 		return func(ctx context.Context, t *term, args []string) error {
 			o.Image, o.Arch, o.Firmware, o.Network, o.Size = args[0], boot.Arch(*arch), boot.Firmware(*firmware), boot.Network(*network), *gib<<30
+			if err := checkMachine(o); err != nil {
+				return &usageError{"boot", err}
+			}
 			for _, text := range *forwards {
 				fw, err := parseForward(text)
 				if err != nil {
@@ -39,9 +44,33 @@ not written to. KVM is used where it really works, emulation elsewhere.
 				}
 				o.Forwards = append(o.Forwards, fw)
 			}
-			return boot.Interactive(ctx, o, t.in, t.out, t.err)
+			if err := lookForImage(o.Image); err != nil {
+				return err
+			}
+			return boot.Interactive(ctx, o, t.in, t.out.Writer, t.err)
 		}
 	},
+}
+
+// checkMachine says which flag asks for a machine that there cannot be.
+func checkMachine(o boot.Options) error {
+	switch {
+	case o.Firmware != "" && !slices.Contains(boot.Firmwares, o.Firmware):
+		return fmt.Errorf("--firmware %q is not one of %s", o.Firmware, join(boot.Firmwares))
+	case o.Arch != "" && !slices.Contains(boot.Arches, o.Arch):
+		return fmt.Errorf("--arch %q is not one of %s", o.Arch, join(boot.Arches))
+	case !slices.Contains(boot.Networks, o.Network):
+		return fmt.Errorf("--network %q is not one of %s", o.Network, join(boot.Networks))
+	}
+	for _, n := range []struct {
+		flag        string
+		value, from int64
+	}{{"memory", int64(o.Memory), 1}, {"cpus", int64(o.CPUs), 1}, {"disk", o.Size, 0}} {
+		if n.value < n.from {
+			return fmt.Errorf("--%s is less than %d", n.flag, n.from)
+		}
+	}
+	return nil
 }
 
 func parseForward(s string) (boot.Forward, error) {
@@ -60,4 +89,16 @@ func join[T ~string](names []T) string {
 		s = append(s, string(n))
 	}
 	return strings.Join(s, ", ")
+}
+
+// lookForImage refuses what cannot be one.
+func lookForImage(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a directory", path)
+	}
+	if err != nil {
+		return &inputError{fmt.Errorf("looking for the image: %w", err), "prose-image bake makes one"}
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Exit codes, DESIGN section 11.
+// Exit codes, as README.md tells them.
 const (
 	exitDone     = 0
 	exitFailed   = 1
@@ -58,6 +59,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	t := newTerm(stdin, stdout, stderr)
 	err := dispatch(ctx, t, args)
 	t.stopProgress()
+	if err == nil && t.out.err != nil {
+		err = fmt.Errorf("writing the results: %w", t.out.err)
+	}
 	if err == nil {
 		return exitDone
 	}
@@ -88,11 +92,11 @@ func dispatch(ctx context.Context, t *term, args []string) error {
 	case "--version":
 		args = []string{"version"}
 	}
-	var group []string
+	var group []verb
 	for _, v := range verbs {
 		words := strings.Fields(v.name)
 		if words[0] == args[0] {
-			group = append(group, strings.Join(words[1:], " "))
+			group = append(group, v)
 		}
 		if len(args) < len(words) || !slices.Equal(args[:len(words)], words) {
 			continue
@@ -106,21 +110,37 @@ func dispatch(ctx context.Context, t *term, args []string) error {
 				t.printf("%s", help(v, f))
 				return nil
 			}
-			return &usageError{v.name, err}
+			return &usageError{v.name, flagError(err)}
 		}
 		if n := f.NArg(); n < v.atLeast || n > v.atMost {
-			return &usageError{v.name, fmt.Errorf("%s takes %s, not %d arguments", v.name, orNothing(v.args), n)}
+			return &usageError{v.name, fmt.Errorf("%s takes %s, not %s", v.name, orNothing(v.args), count(n, "argument"))}
 		}
 		return work(ctx, t, f.Args())
 	}
 	if group != nil {
 		if len(args) > 1 && slices.Contains([]string{"help", "--help", "-h"}, args[1]) {
-			t.printf("%s", overview())
+			t.printf("%s", overviewOf(args[0], group))
 			return nil
 		}
-		return &usageError{err: fmt.Errorf("%s needs one of %s after it", args[0], strings.Join(group, ", "))}
+		var words []string
+		for _, v := range group {
+			words = append(words, strings.TrimPrefix(v.name, args[0]+" "))
+		}
+		return &usageError{args[0], fmt.Errorf("%s needs one of %s after it", args[0], strings.Join(words, ", "))}
 	}
 	return &usageError{err: fmt.Errorf("unknown command %q", args[0])}
+}
+
+// flagError says in words of ours what is wrong with a flag's value.
+func flagError(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	kind := bad.GetFlag().Value.Type()
+	return fmt.Errorf("--%s %q is not %s", bad.GetFlag().Name, bad.GetValue(), cmp.Or(map[string]string{
+		"bool": "true or false", "int": "a whole number", "int64": "a whole number", "duration": "a time such as 90m or 24h",
+	}[kind], "a "+kind))
 }
 
 func orNothing(args string) string {
@@ -131,12 +151,21 @@ func orNothing(args string) string {
 }
 
 func overview() string {
+	return "prose-image bakes ready-to-boot images of a Prose Pod.\n\nUsage: prose-image COMMAND\n\n" + lines(verbs) +
+		"\nprose-image COMMAND --help says more of one.\n\n" + overviewExample
+}
+
+// overviewOf is of the verbs that begin with one word. The first has the example.
+func overviewOf(word string, group []verb) string {
+	return "Usage: prose-image " + word + " COMMAND\n\n" + lines(group) +
+		"\nprose-image " + word + " COMMAND --help says more of one.\n\nExample:\n" + examples[group[0].name]
+}
+
+func lines(verbs []verb) string {
 	var b strings.Builder
-	b.WriteString("prose-image bakes ready-to-boot images of a Prose Pod.\n\nUsage: prose-image COMMAND\n\n")
 	for _, v := range verbs {
 		fmt.Fprintf(&b, "  %-15s %s\n", v.name, v.short)
 	}
-	b.WriteString("\nprose-image COMMAND --help says more of one.\n\n" + overviewExample)
 	return b.String()
 }
 

@@ -34,7 +34,7 @@ form instead (--print shows it).
 			for _, name := range *keys {
 				b, err := os.ReadFile(name)
 				if err != nil {
-					return fmt.Errorf("reading SSH keys: %w", err)
+					return &inputError{fmt.Errorf("reading SSH keys: %w", err), "give a file of public keys; ssh-keygen makes a pair"}
 				}
 				for line := range strings.Lines(string(b)) {
 					if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {

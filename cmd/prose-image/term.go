@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -26,12 +27,27 @@ import (
 
 // term is where the program speaks.
 type term struct {
-	in       io.Reader
-	out, err io.Writer
-	stop     func()
+	in   io.Reader
+	out  *results
+	err  io.Writer
+	stop func()
 }
 
-func newTerm(in io.Reader, out, err io.Writer) *term { return &term{in: in, out: out, err: err} }
+func newTerm(in io.Reader, out, err io.Writer) *term {
+	return &term{in: in, out: &results{Writer: out}, err: err}
+}
+
+// results is standard output, and why it took nothing more.
+type results struct {
+	io.Writer
+	err error
+}
+
+func (r *results) Write(b []byte) (int, error) {
+	n, err := r.Writer.Write(b)
+	r.err = cmp.Or(r.err, err)
+	return n, err
+}
 
 // printf prints a result.
 func (t *term) printf(format string, args ...any) { fmt.Fprintf(t.out, format, args...) }
@@ -94,40 +110,29 @@ func (t *term) problem(err error) {
 
 // exitCode tells what the user can mend in the input from what failed.
 func exitCode(err error) int {
-	var (
-		usage   *usageError
-		invalid *recipe.Invalid
-		bundle  *builder.BundleError
-		stale   *builder.StaleLockError
-		owned   *builder.OwnedError
-		unknown *debian.UnknownPackageError
-		input   *inputError
-		release *catalog.UnknownReleaseError
-		channel *catalog.UnknownChannelError
-		name    *catalog.ChannelNameError
-		layer   *builder.UnknownLayerError
-		key     *builder.KeyError
-		other   *builder.OtherRecipeError
-
-		conflict   *publish.ConflictError
-		address    *publish.BadAddressError
-		image      *publish.BadImageError
-		changed    *publish.ChangedError
-		unbaked    *builder.NoManifestError
-		incomplete *publish.IncompleteError
-	)
-	if errors.As(err, &incomplete) {
+	if is[*publish.IncompleteError](err) {
 		return exitIncomplete
 	}
-	if errors.As(err, &conflict) || errors.As(err, &address) || errors.As(err, &image) || errors.As(err, &changed) || errors.As(err, &unbaked) || errors.As(err, &other) {
-		return exitUsage
-	}
-	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.As(err, &bundle) || errors.As(err, &stale) ||
-		errors.As(err, &owned) || errors.As(err, &unknown) || errors.As(err, &input) ||
-		errors.As(err, &release) || errors.As(err, &channel) || errors.As(err, &name) || errors.As(err, &layer) || errors.As(err, &key) {
-		return exitUsage
+	for _, wrong := range inputErrors {
+		if wrong(err) {
+			return exitUsage
+		}
 	}
 	return exitFailed
+}
+
+// inputErrors are those of wrong input and usage.
+var inputErrors = []func(error) bool{
+	is[*usageError], is[*inputError],
+	is[*recipe.Invalid], is[*recipe.UnreadableError], is[*builder.BundleError], is[*builder.OwnedError], is[*builder.KeyError], is[*debian.UnknownPackageError],
+	is[*builder.StaleLockError], is[*builder.OtherRecipeError], is[*builder.UnknownLayerError], is[*builder.NoManifestError],
+	is[*catalog.UnknownReleaseError], is[*catalog.UnknownChannelError], is[*catalog.ChannelNameError],
+	is[*publish.ConflictError], is[*publish.BadAddressError], is[*publish.BadImageError], is[*publish.ChangedError],
+}
+
+func is[T error](err error) bool {
+	var e T
+	return errors.As(err, &e)
 }
 
 // An inputError is something wrong with what the user gave.

@@ -2,20 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/prose-im/prose-image/builder/boot"
-	"github.com/prose-im/prose-image/builder/host"
 	"github.com/prose-im/prose-image/builder/scenario"
 )
 
@@ -88,8 +84,8 @@ func (c *testConfig) check() ([]*scenario.Scenario, error) {
 		}
 		all = append(all, s)
 	}
-	if _, err := os.Stat(c.image); err != nil {
-		problems = append(problems, &inputError{err: fmt.Errorf("looking for the image: %w", err), hint: "prose-image bake makes one"})
+	if err := lookForImage(c.image); err != nil {
+		problems = append(problems, err)
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
@@ -106,80 +102,10 @@ func (c *testConfig) check() ([]*scenario.Scenario, error) {
 
 // asInput marks what the user can mend.
 func asInput(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
+	if is[*fs.PathError](err) {
 		return &inputError{err: err}
 	}
 	return err
-}
-
-// An exitError is an end about which everything is said.
-type exitError struct{ code int }
-
-func (e *exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
-
-// ways are the ports of a kept machine that the host's 127.0.0.1 leads to. The
-// listeners are handed over in this order.
-var ways = []int{22, 80, 443, 5222}
-
-// isolate runs this program again in a network namespace of its own.
-func (c *testConfig) isolate(ctx context.Context, t *term) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("looking for this program: %w", err)
-	}
-	args := []string{exe, "test", "--inside", "--logs", c.logs, "--tools", c.tools}
-	for _, s := range c.scenarios {
-		args = append(args, "--scenario", s)
-	}
-	for flag, value := range map[string]string{"--firmware": c.firmware, "--junit": c.junit, "--json": c.json} {
-		if value != "" {
-			args = append(args, flag, value)
-		}
-	}
-	command := host.Command{Stdout: t.out, Stderr: t.err, Network: true, Tied: true}
-	if c.goOn {
-		args = append(args, "--go-on")
-	}
-	if c.keep {
-		args = append(args, "--keep")
-		for range ways {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				return fmt.Errorf("listening for the kept machine: %w", err)
-			}
-			defer l.Close()
-			file, err := l.(*net.TCPListener).File()
-			if err != nil {
-				return fmt.Errorf("listening for the kept machine: %w", err)
-			}
-			defer file.Close()
-			command.Files = append(command.Files, file)
-		}
-		// The end of our input is told by the end of a pipe: the program in the
-		// namespace is no reader of the terminal.
-		in, out, err := os.Pipe()
-		if err != nil {
-			return fmt.Errorf("passing on the input: %w", err)
-		}
-		defer in.Close()
-		command.Stdin = in
-		go func() { // it may outlive us, in a read that nothing can end
-			_, _ = io.Copy(io.Discard, t.in)
-			out.Close()
-		}()
-	}
-	command.Args = append(args, "--", c.image)
-	p, err := host.Start(ctx, command)
-	if err != nil {
-		return err
-	}
-	if err := p.Wait(); err != nil {
-		if code := p.ExitCode(); code >= 0 {
-			return &exitError{code}
-		}
-		return err
-	}
-	return nil
 }
 
 // run runs the scenarios, in the namespace.
@@ -252,104 +178,4 @@ func firmwareFor(arch boot.Arch, asked []boot.Firmware) (all []boot.Firmware) {
 		}
 	}
 	return all
-}
-
-// showResult tells in a line how a machine ended, and of one that failed why.
-func showResult(t *term, r scenario.Result) {
-	failures := 0
-	for _, k := range r.Cases {
-		if k.Reason == "" || k.Skipped {
-			continue
-		}
-		failures++
-		k.Reason = begin(k.Reason, 6)
-		showCase(t, k)
-	}
-	if failures == 0 {
-		last := r.Cases[len(r.Cases)-1]
-		t.notef("%-12s %-10s %6.1f s  ok      all of %d steps", last.Scenario, last.Firmware, last.At, len(r.Cases))
-	}
-}
-
-// begin is the first lines of a text. A journal that follows a reason was shown
-// when the step failed.
-func begin(text string, lines int) string {
-	all := strings.SplitN(strings.TrimSpace(text), "\n", lines+1)
-	return strings.Join(all[:min(len(all), lines)], "\n")
-}
-
-func showCase(t *term, k scenario.Case) {
-	name := k.Line
-	if r := []rune(name); len(r) > 76 {
-		name = string(r[:75]) + "…"
-	}
-	at := fmt.Sprintf("%-12s %-10s %6.1f s", k.Scenario, k.Firmware, k.At)
-	switch {
-	case k.Skipped:
-	case k.Reason == "":
-		t.notef("%s  ok      %s", at, name)
-	default:
-		t.notef("%s  FAILED  %s\n    %s", at, k.Line, strings.ReplaceAll(strings.TrimSpace(k.Reason), "\n", "\n    "))
-	}
-}
-
-// report writes the files that were asked for.
-func (c *testConfig) report(results []scenario.Result) error {
-	write := func(path string, how func(io.Writer) error) error {
-		if path == "" {
-			return nil
-		}
-		var b strings.Builder
-		if err := how(&b); err != nil {
-			return fmt.Errorf("writing %s: %w", path, err)
-		}
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			return fmt.Errorf("writing the results: %w", err)
-		}
-		return nil
-	}
-	return errors.Join(
-		write(c.junit, func(w io.Writer) error { return scenario.WriteJUnit(w, results) }),
-		write(c.json, func(w io.Writer) error {
-			e := json.NewEncoder(w)
-			e.SetIndent("", "  ")
-			return e.Encode(results)
-		}))
-}
-
-// inherited are the listeners that isolate has handed over.
-func inherited() (map[int]net.Listener, error) {
-	all := map[int]net.Listener{}
-	for i, port := range ways {
-		file := os.NewFile(uintptr(3+i), "listener")
-		l, err := net.FileListener(file)
-		file.Close()
-		if err != nil {
-			return nil, fmt.Errorf("taking over a listener: %w", err)
-		}
-		all[port] = l
-	}
-	return all, nil
-}
-
-// keep tells how to reach the machine and waits until nobody wants it any more.
-func keep(ctx context.Context, t *term, k scenario.Kept, logs string) {
-	ca := filepath.Join(logs, "authority.pem")
-	if err := os.WriteFile(ca, []byte(k.CA), 0o644); err != nil {
-		t.notef("writing the authority's certificate: %v", err)
-	}
-	t.notef(`the machine goes on; Ctrl-C ends it
-    ssh -i %s -p %d -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no %s@127.0.0.1
-    curl --cacert %s --connect-to ::127.0.0.1:%d https://prose.%s/
-    XMPP (STARTTLS) is 127.0.0.1:%d, HTTP is 127.0.0.1:%d`,
-		k.Key, k.Ports[22], k.User, ca, k.Ports[443], k.Domain, k.Ports[5222], k.Ports[80])
-	ended := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.Discard, t.in)
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-	}
 }

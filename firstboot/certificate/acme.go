@@ -2,7 +2,6 @@ package certificate
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	mathrand "math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,8 +19,6 @@ import (
 	"time"
 
 	"github.com/mholt/acmez/v3/acme"
-
-	"github.com/prose-im/prose-image/firstboot/preflight"
 )
 
 const (
@@ -235,146 +231,6 @@ func is(err error, types ...string) bool {
 	return false
 }
 
-// begin makes an order, and keeps it with its key before anything else can
-// happen to it.
-func (k *Keeper) begin(ctx context.Context, a *authority, r *Record, now time.Time) (acme.Order, error) {
-	order := acme.Order{Identifiers: []acme.Identifier{{Type: "dns", Value: r.Host}}}
-	r.Note = ""
-	if p := k.Settings.Profile; p != "" {
-		if a.directory.Meta != nil && a.directory.Meta.Profiles[p] != "" {
-			order.Profile = p
-		} else {
-			r.Note = fmt.Sprintf("the authority has no profile %q; its default is used", p)
-		}
-	}
-	if a.directory.RenewalInfo != "" && (r.Issued == nil || r.Issued.Directory == k.Settings.Directory) {
-		if leaf, err := k.Paths.liveLeaf(r.Host); err == nil && len(leaf.AuthorityKeyId) > 0 {
-			if id, err := acme.ARIUniqueIdentifier(leaf); err == nil {
-				order.Replaces = id
-			}
-		}
-	}
-	_, key, err := newKey()
-	if err != nil {
-		return order, err
-	}
-	r.try(now)
-	// Whoever goes on after a kill knows that the authority may have an order.
-	r.Order = &Order{Directory: k.Settings.Directory, Key: string(key), Begun: now, Replaces: order.Replaces}
-	if err := k.Paths.saveRecord(*r); err != nil {
-		return order, err
-	}
-	asked, renewed := order, false
-	for range 5 {
-		order, err = a.client.NewOrder(ctx, a.account, asked)
-		switch {
-		case err == nil:
-		case asked.Replaces != "" && is(err, acme.ProblemTypeAlreadyReplaced, acme.ProblemTypeMalformed, acme.ProblemTypeUnauthorized, acme.ProblemTypeServerInternal, problemPrefix+"notFound"):
-			// Another order has replaced it, the authority has not signed it, or it
-			// stumbles over the field (Pebble 2.10 over serials that begin with zero).
-			asked.Replaces = ""
-			continue
-		case asked.Profile != "" && is(err, problemPrefix+"invalidProfile"):
-			r.Note = fmt.Sprintf("the authority refuses the profile %q; its default is used", asked.Profile)
-			asked.Profile = ""
-			continue
-		case !renewed && is(err, acme.ProblemTypeAccountDoesNotExist, acme.ProblemTypeUnauthorized):
-			renewed = true
-			if again := a.again(ctx, k.Settings); again != nil {
-				return order, fmt.Errorf("ordering: %w; making an account anew: %w", err, again)
-			}
-			continue
-		}
-		break
-	}
-	if err != nil {
-		var p acme.Problem
-		if errors.As(err, &p) && p.Status/100 == 4 {
-			r.Order = nil // there is none
-		}
-		return order, fmt.Errorf("ordering: %w", err)
-	}
-	r.Order.URL, r.Order.Replaces = order.Location, asked.Replaces
-	return order, k.Paths.saveRecord(*r)
-}
-
-// finish brings an order to its certificate: chain and key as PEM.
-func (k *Keeper) finish(ctx context.Context, a *authority, n Name, r *Record, order acme.Order) (chain []byte, err error) {
-	key, err := parseKey([]byte(r.Order.Key))
-	if err != nil {
-		return nil, spent{fmt.Errorf("reading the order's key: %w", err)}
-	}
-	if order.Status == acme.StatusPending {
-		for _, at := range order.Authorizations {
-			if err := k.authorize(ctx, a, n, at); err != nil {
-				return nil, err
-			}
-		}
-		// A server may need a moment between an authorization and its order.
-		for begin := time.Now(); order.Status == acme.StatusPending; {
-			if order, err = a.client.GetOrder(ctx, a.account, order); err != nil {
-				return nil, fmt.Errorf("waiting until the order is ready: %w", err)
-			}
-			if order.Status != acme.StatusPending {
-				break
-			}
-			if time.Since(begin) > time.Minute {
-				return nil, errors.New("waiting until the order is ready: a minute has passed")
-			}
-			if err := sleep(ctx, time.Second); err != nil {
-				return nil, err
-			}
-		}
-	}
-	location := order.Location
-	if order.Status == acme.StatusReady {
-		csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: []string{r.Host}}, key)
-		if err != nil {
-			return nil, spent{err}
-		}
-		if order, err = a.client.FinalizeOrder(ctx, a.account, order, csr); err != nil {
-			if order.Status == acme.StatusInvalid || is(err, acme.ProblemTypeBadCSR, acme.ProblemTypeCAA, acme.ProblemTypeUnauthorized, acme.ProblemTypeRejectedIdentifier) {
-				return nil, spent{fmt.Errorf("finalizing the order: %w", err)}
-			}
-			return nil, fmt.Errorf("finalizing the order: %w", err)
-		}
-	}
-	for begin := time.Now(); order.Status == acme.StatusProcessing; {
-		order.Location = location
-		if order, err = a.client.GetOrder(ctx, a.account, order); err != nil {
-			return nil, fmt.Errorf("waiting for the certificate: %w", err)
-		}
-		if time.Since(begin) > 2*time.Minute {
-			return nil, errors.New("waiting for the certificate: two minutes have passed")
-		}
-		if order.Status == acme.StatusProcessing {
-			if err := sleep(ctx, 2*time.Second); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if order.Status != acme.StatusValid {
-		why := fmt.Errorf("the order is %s", order.Status)
-		if order.Error != nil {
-			why = fmt.Errorf("%w: %w", why, *order.Error)
-		}
-		return nil, spent{why}
-	}
-	if k.finalized != nil {
-		k.finalized()
-	}
-	sweep(k.Settings.Preflight.Webroot)
-	certs, err := a.client.GetCertificateChain(ctx, a.account, order.Certificate)
-	if err != nil {
-		return nil, fmt.Errorf("fetching the certificate: %w", err)
-	}
-	// The first chain is the authority's choice.
-	if len(certs) == 0 {
-		return nil, errors.New("fetching the certificate: there is none")
-	}
-	return certs[0].ChainPEM, nil
-}
-
 func sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -384,114 +240,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// authorize proves that a name is ours, by its method.
-func (k *Keeper) authorize(ctx context.Context, a *authority, n Name, at string) error {
-	authz, err := a.client.GetAuthorization(ctx, a.account, at)
-	if err != nil {
-		return fmt.Errorf("reading an authorization: %w", err)
-	}
-	switch authz.Status {
-	case acme.StatusValid:
-		return nil
-	case acme.StatusPending:
-	case acme.StatusInvalid:
-		return spent{fmt.Errorf("the authorization is %s: %w", authz.Status, reason(authz))}
-	default:
-		return stale{fmt.Errorf("the authorization is %s", authz.Status)}
-	}
-	if err := a.note(authz, k.Clock()); err != nil {
-		return err
-	}
-	method := HTTP01
-	if n.Method == DNSPersist01 {
-		method = DNSPersist01
-	}
-	var challenge acme.Challenge
-	for _, c := range authz.Challenges {
-		if c.Type == string(method) {
-			challenge = c
-		}
-	}
-	switch {
-	case challenge.URL == "":
-		return stale{fmt.Errorf("the authority does not offer %s", method)}
-	case method == DNSPersist01:
-		issuer := preflight.Issuer{Account: a.account.Location, Names: challenge.IssuerDomainNames}
-		// What it says now counts, and a record that does not fit costs no try.
-		if wrong := k.Settings.Preflight.Persist(ctx, n.Host, issuer, k.Clock()); len(wrong) > 0 {
-			return stale{fmt.Errorf("proving that the name is ours: %s", wrong[0].Why)}
-		}
-	default:
-		// The token becomes a file's name: only the alphabet of RFC 8555 section 8.1.
-		if challenge.Token == "" || strings.Trim(challenge.Token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
-			return spent{errors.New("the authority's http-01 challenge has no proper token")}
-		}
-		file := filepath.Join(k.Settings.Preflight.Webroot, challenge.Token)
-		if err := writeFile(file, []byte(challenge.KeyAuthorization), 0o644); err != nil {
-			return fmt.Errorf("serving the challenge: %w", err)
-		}
-		defer os.Remove(file)
-	}
-	if challenge.Status == acme.StatusPending {
-		if _, err := a.client.InitiateChallenge(ctx, a.account, challenge); err != nil {
-			return fmt.Errorf("beginning the challenge: %w", err)
-		}
-	}
-	authz, err = a.client.PollAuthorization(ctx, a.account, authz)
+// refused says that the authority has understood us and says no, and would say
+// so again.
+func refused(err error) bool {
 	var p acme.Problem
-	if errors.As(err, &p) && !is(err, acme.ProblemTypeRateLimited, acme.ProblemTypeServerInternal) {
-		return spent{fmt.Errorf("proving that the name is ours: %w", err)}
-	}
-	if err != nil {
-		return fmt.Errorf("proving that the name is ours: %w", err)
-	}
-	return nil
-}
-
-// sweep takes away challenges that killed runs have left: files that begin with
-// their own name and a dot (RFC 8555 section 8.1), and what was to become one.
-func sweep(webroot string) {
-	entries, _ := os.ReadDir(webroot)
-	for _, e := range entries {
-		path, name := filepath.Join(webroot, e.Name()), e.Name()
-		data, err := os.ReadFile(path)
-		if err != nil || !e.Type().IsRegular() {
-			continue
-		}
-		if strings.HasPrefix(string(data), name+".") || strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".new") {
-			_ = os.Remove(path) // whoever reads it learns nothing
-		}
-	}
-}
-
-// reason is why the authority did not believe us.
-func reason(authz acme.Authorization) error {
-	for _, c := range authz.Challenges {
-		if c.Error != nil {
-			return *c.Error
-		}
-	}
-	return errors.New("no reason is given")
-}
-
-// choose keeps the time that was chosen in the authority's window, or chooses
-// one when the window has moved.
-func choose(old Renewal, ari acme.RenewalInfo) time.Time {
-	w := ari.SuggestedWindow
-	if old.Start.Equal(w.Start) && old.End.Equal(w.End) && !old.Chosen.IsZero() {
-		return old.Chosen
-	}
-	return w.Start.Add(mathrand.N(max(w.End.Sub(w.Start), 1))).UTC().Truncate(time.Second)
-}
-
-// renewalInfo asks the authority about one certificate.
-func (k *Keeper) renewalInfo(ctx context.Context, leaf *x509.Certificate) (acme.RenewalInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	a, err := open(ctx, k.Settings, k.Paths)
-	if err != nil {
-		return acme.RenewalInfo{}, err
-	}
-	defer a.close()
-	return a.client.GetRenewalInfo(ctx, leaf)
+	return errors.As(err, &p) && p.Status/100 == 4 && !is(err, acme.ProblemTypeRateLimited, acme.ProblemTypeBadNonce)
 }

@@ -152,11 +152,6 @@ func (c *Client) Version(ctx context.Context) (Version, error) {
 	return v, err
 }
 
-// Ping tells whether the engine answers.
-func (c *Client) Ping(ctx context.Context) error {
-	return c.call(ctx, quick, http.MethodGet, "/_ping", nil, nil, nil)
-}
-
 // byLabels is the filters parameter for things that carry all labels, each KEY
 // or KEY=VALUE.
 func byLabels(labels []string) url.Values {

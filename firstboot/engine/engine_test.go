@@ -82,10 +82,10 @@ func TestBadAnswers(t *testing.T) {
 	defer close(hung)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := e.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := e.Version(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
-	if err := New("/nowhere").Ping(t.Context()); err == nil || !strings.Contains(err.Error(), "calling the engine") {
+	if _, err := New("/nowhere").Version(t.Context()); err == nil || !strings.Contains(err.Error(), "calling the engine") {
 		t.Errorf("%v", err)
 	}
 }

@@ -404,23 +404,7 @@ func serverCertificate(t testing.TB) (ca, chain, key []byte) {
 }
 
 // A visitor looks at the machine from outside, and trusts the authority alone.
-func (w *world) visitor() *http.Client {
-	dial := machine.Dialer(w.pid)
-	return &http.Client{
-		Timeout:       15 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: w.roots},
-			DialContext: func(ctx context.Context, network, at string) (net.Conn, error) {
-				_, port, err := net.SplitHostPort(at)
-				if err != nil {
-					return nil, err
-				}
-				return dial(ctx, network, net.JoinHostPort(address, port))
-			},
-		},
-	}
-}
+func (w *world) visitor() *http.Client { return w.visitorAt(address) }
 
 // startTLS negotiates TLS on port 5222, RFC 6120 section 5.
 func (w *world) startTLS() error {

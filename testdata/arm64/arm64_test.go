@@ -21,6 +21,7 @@ import (
 
 	"github.com/prose-im/prose-image/builder/boot"
 	boottest "github.com/prose-im/prose-image/testdata/boot"
+	"github.com/prose-im/prose-image/testdata/oracle"
 )
 
 const top = "../.."
@@ -51,57 +52,28 @@ func baked(t *testing.T) string {
 	return dir
 }
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
-// partition is where one lies, in bytes, by what sgdisk says; kind is its type.
-func partition(t *testing.T, raw string, number int) (start int64, kind string) {
-	t.Helper()
-	out := tool(t, "sgdisk", "-i", strconv.Itoa(number), raw)
-	m := regexp.MustCompile(`(?s)Partition GUID code: (\S+) .*First sector: (\d+) `).FindStringSubmatch(out)
-	if m == nil {
-		t.Fatalf("sgdisk says of partition %d:\n%s", number, out)
-	}
-	sector, err := strconv.ParseInt(m[2], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sector * 512, m[1]
-}
-
 func TestImage(t *testing.T) {
 	dir := baked(t)
 	raw := filepath.Join(dir, "prose-0-generic-arm64.raw")
-	if out := tool(t, "sgdisk", "-v", raw); !strings.Contains(out, "No problems found") {
+	if out := oracle.Run(t, "sgdisk", "-v", raw); !strings.Contains(out, "No problems found") {
 		t.Errorf("sgdisk:\n%s", out)
 	}
-	if out := tool(t, "sgdisk", "-p", raw); strings.Contains(out, "EF02") {
+	if out := oracle.Run(t, "sgdisk", "-p", raw); strings.Contains(out, "EF02") {
 		t.Errorf("there is a partition for BIOS:\n%s", out)
 	}
-	start, kind := partition(t, raw, 1)
-	if kind != "B921B045-1DF0-41C3-AF44-4C6F280D3FAE" {
+	parts := oracle.Partitions(t, raw)
+	if kind := parts[1].Type; kind != "B921B045-1DF0-41C3-AF44-4C6F280D3FAE" {
 		t.Errorf("root's type is %s", kind)
 	}
-	root := filepath.Join(t.TempDir(), "root")
-	tool(t, "dd", "if="+raw, "of="+root, "bs=1M", "skip="+strconv.FormatInt(start>>20, 10), "conv=sparse", "status=none")
-	if err := os.Truncate(root, size(t, raw)-start-1<<20); err != nil { // the table's second copy
-		t.Fatal(err)
-	}
-	tool(t, "e2fsck", "-fn", root)
+	root := oracle.Root(t, raw)
+	oracle.Run(t, "e2fsck", "-fn", root)
 
-	esp, _ := partition(t, raw, 15)
 	for from, want := range map[string]string{
 		"::EFI/BOOT/BOOTAA64.EFI": "PE32+ executable", "::EFI/BOOT/grubaa64.efi": "PE32+ executable",
 	} {
 		file := filepath.Join(t.TempDir(), "file")
-		tool(t, "mcopy", "-i", raw+"@@"+strconv.FormatInt(esp, 10), from, file)
-		if out := tool(t, "file", "--brief", file); !strings.Contains(out, want) || !strings.Contains(out, "Aarch64") || !strings.Contains(out, "EFI application") {
+		oracle.Run(t, "mcopy", "-i", raw+"@@"+strconv.FormatInt(parts[15].Start, 10), from, file)
+		if out := oracle.Run(t, "file", "--brief", file); !strings.Contains(out, want) || !strings.Contains(out, "Aarch64") || !strings.Contains(out, "EFI application") {
 			t.Errorf("%s is %s", from, out)
 		}
 	}
@@ -109,26 +81,17 @@ func TestImage(t *testing.T) {
 		"/usr/bin/prose-firstboot": "ELF 64-bit LSB executable, ARM aarch64", "/usr/sbin/dockerd": "ARM aarch64", "/usr/lib/systemd/systemd": "ARM aarch64",
 	} {
 		file := filepath.Join(t.TempDir(), "file")
-		tool(t, "debugfs", "-R", "dump "+name+" "+file, root)
-		if out := tool(t, "file", "--brief", file); !strings.Contains(out, want) {
+		oracle.Debugfs(t, root, "dump "+name+" "+file)
+		if out := oracle.Run(t, "file", "--brief", file); !strings.Contains(out, want) {
 			t.Errorf("%s is %s", name, out)
 		}
 	}
-	menu := tool(t, "debugfs", "-R", "cat /boot/prose/grub.cfg", root)
+	menu := oracle.Debugfs(t, root, "cat /boot/prose/grub.cfg")
 	if !strings.Contains(menu, "console=ttyAMA0,115200") || strings.Contains(menu, "ttyS0") {
 		t.Errorf("the menu:\n%s", menu)
 	}
-	tool(t, "qemu-img", "compare", raw, filepath.Join(dir, "prose-0-generic-arm64.qcow2"))
+	oracle.Run(t, "qemu-img", "compare", raw, filepath.Join(dir, "prose-0-generic-arm64.qcow2"))
 	evidence(t, dir)
-}
-
-func size(t *testing.T, name string) int64 {
-	t.Helper()
-	info, err := os.Stat(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.Size()
 }
 
 // evidence checks that what is said beside the image names its architecture,

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/prose-im/prose-image/testdata/oracle"
 )
 
 // Each platform of a recipe has a disk of its own, which differs from the
@@ -34,11 +36,11 @@ func TestPlatforms(t *testing.T) {
 		"generic": {"datasource_list: [ConfigDrive, NoCloud, OpenStack, None]", "apparmor $extra"},
 		"azure":   {"datasource_list: [Azure, None]", "apparmor rootdelay=300 earlyprintk=ttyS0 net.ifnames=0 $extra"},
 	} {
-		image := fileSystem(t, disk(platform))
-		if got := debugfs(t, image, "cat /etc/cloud/cloud.cfg.d/90-prose-datasource.cfg"); !strings.Contains(got, want[0]) {
+		image := oracle.Root(t, disk(platform))
+		if got := oracle.Debugfs(t, image, "cat /etc/cloud/cloud.cfg.d/90-prose-datasource.cfg"); !strings.Contains(got, want[0]) {
 			t.Errorf("%s: %s", platform, got)
 		}
-		if got := debugfs(t, image, "cat /boot/prose/grub.cfg"); !strings.Contains(got, want[1]) {
+		if got := oracle.Debugfs(t, image, "cat /boot/prose/grub.cfg"); !strings.Contains(got, want[1]) {
 			t.Errorf("%s: %s", platform, got)
 		}
 	}

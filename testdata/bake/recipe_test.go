@@ -2,7 +2,6 @@ package bake
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,17 +14,8 @@ import (
 	"time"
 
 	"github.com/prose-im/prose-image/builder"
+	"github.com/prose-im/prose-image/testdata/oracle"
 )
-
-// tool runs an outside program that has to succeed.
-func tool(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %v\n%s", args, err, out)
-	}
-	return string(out)
-}
 
 // archive makes a signed repository with one package and serves it. It gives
 // its address, the key that signed it and one that did not.
@@ -41,7 +31,7 @@ func archive(t *testing.T) (address, key, other string) {
 	})
 	gpg := func(args ...string) {
 		t.Helper()
-		tool(t, append([]string{"gpg", "--homedir", dir, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""}, args...)...)
+		oracle.Run(t, append([]string{"gpg", "--homedir", dir, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""}, args...)...)
 	}
 	repo, tree := filepath.Join(dir, "repo"), filepath.Join(dir, "tree")
 	write := func(name, text string) {
@@ -60,7 +50,7 @@ func archive(t *testing.T) (address, key, other string) {
 		t.Fatal(err)
 	}
 	deb := repo + "/owners-extra_1.5_all.deb"
-	tool(t, "dpkg-deb", "--root-owner-group", "--build", tree, deb)
+	oracle.Run(t, "dpkg-deb", "--root-owner-group", "--build", tree, deb)
 	sum := func(name string) (string, int) {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -183,49 +173,16 @@ tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' >> /usr/share/owners-extra/sc
 	if o := bake(recipe(key, "good")); o.code != 0 {
 		t.Fatalf("exit %d:\n%s", o.code, o.stderr)
 	}
-	image := fileSystem(t, dir+"/out/prose-0-generic-amd64.raw")
+	image := oracle.Root(t, dir+"/out/prose-0-generic-amd64.raw")
 	for name, want := range map[string]string{
 		"/usr/share/owners-extra/file":   "of a repository\n",
 		"/usr/share/owners-extra/script": "owners-extra\t1.5\nlo\n",
 	} {
-		if got := debugfs(t, image, "cat "+name); got != want {
+		if got := oracle.Debugfs(t, image, "cat "+name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
-	if boot := debugfs(t, image, "ls -p /boot"); !strings.Contains(boot, "/vmlinuz-6") || strings.Contains(boot, "cloud") {
+	if boot := oracle.Debugfs(t, image, "ls -p /boot"); !strings.Contains(boot, "/vmlinuz-6") || strings.Contains(boot, "cloud") {
 		t.Errorf("in /boot:\n%s", boot)
 	}
-}
-
-// fileSystem names the root file system of a raw disk for debugfs.
-func fileSystem(t *testing.T, disk string) string {
-	t.Helper()
-	var table struct {
-		PartitionTable struct {
-			Partitions []struct {
-				Name  string
-				Start int64
-			}
-		}
-	}
-	if err := json.Unmarshal([]byte(tool(t, "sfdisk", "--json", disk)), &table); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range table.PartitionTable.Partitions {
-		if p.Name == "root" {
-			return fmt.Sprintf("%s?offset=%d", disk, p.Start*512)
-		}
-	}
-	t.Fatal("there is no root file system")
-	return ""
-}
-
-// debugfs answers a request.
-func debugfs(t *testing.T, image, request string) string {
-	t.Helper()
-	out, err := exec.Command("debugfs", "-R", request, image).Output()
-	if err != nil {
-		t.Fatalf("%s: %v", request, err)
-	}
-	return string(out)
 }

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/prose-im/prose-image/overlays"
+	"github.com/prose-im/prose-image/testdata/oracle"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden")
@@ -27,65 +27,31 @@ func named(t *testing.T, variable string) string {
 	return name
 }
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
-// partitions are the numbers, starts and sizes that sfdisk reads, in bytes.
-func partitions(t *testing.T, raw string) map[int][2]int64 {
-	var table struct {
-		Table struct {
-			Partitions []struct {
-				Node        string
-				Start, Size int64
-			}
-		} `json:"partitiontable"`
-	}
-	if err := json.Unmarshal([]byte(tool(t, "sfdisk", "--json", raw)), &table); err != nil {
-		t.Fatal(err)
-	}
-	all := map[int][2]int64{}
-	for _, p := range table.Table.Partitions {
-		n := 0
-		if _, err := fmt.Sscanf(strings.TrimPrefix(p.Node, raw), "%d", &n); err != nil {
-			t.Fatalf("node %q: %v", p.Node, err)
-		}
-		all[n] = [2]int64{p.Start * 512, p.Size * 512}
-	}
-	return all
-}
-
 func root(t *testing.T) fileSystem {
-	raw := named(t, "PROSE_RAW")
-	return fileSystem{fmt.Sprintf("%s?offset=%d", raw, partitions(t, raw)[1][0])}
+	return fileSystem{oracle.Root(t, named(t, "PROSE_RAW"))}
 }
 
 func TestOutsideToolsFindItClean(t *testing.T) {
 	raw, qcow2 := named(t, "PROSE_RAW"), named(t, "PROSE_IMAGE")
-	if out := tool(t, "sgdisk", "--verify", raw); !strings.Contains(out, "No problems found") {
+	if out := oracle.Run(t, "sgdisk", "--verify", raw); !strings.Contains(out, "No problems found") {
 		t.Errorf("sgdisk:\n%s", out)
 	}
-	tool(t, "sfdisk", "--verify", raw)
-	tool(t, "e2fsck", "-fn", root(t).spec)
-	if out := tool(t, "qemu-img", "check", qcow2); !strings.Contains(out, "No errors were found") {
+	oracle.Run(t, "sfdisk", "--verify", raw)
+	oracle.Run(t, "e2fsck", "-fn", root(t).spec)
+	if out := oracle.Run(t, "qemu-img", "check", qcow2); !strings.Contains(out, "No errors were found") {
 		t.Errorf("qemu-img check:\n%s", out)
 	}
-	tool(t, "qemu-img", "compare", raw, qcow2)
+	oracle.Run(t, "qemu-img", "compare", raw, qcow2)
 
-	parts := partitions(t, raw)
+	parts := oracle.Partitions(t, raw)
 	if len(parts) != 3 {
 		t.Errorf("partitions %v, want 1, 14 and 15", parts)
 	}
 	esp := filepath.Join(t.TempDir(), "esp")
-	tool(t, "dd", "if="+raw, "of="+esp, "bs=1M", "iflag=skip_bytes,count_bytes",
-		fmt.Sprintf("skip=%d", parts[15][0]), fmt.Sprintf("count=%d", parts[15][1]))
-	tool(t, "fsck.fat", "-n", esp)
-	listing := tool(t, "mdir", "-/", "-b", "-i", esp, "::")
+	oracle.Run(t, "dd", "if="+raw, "of="+esp, "bs=1M", "iflag=skip_bytes,count_bytes",
+		fmt.Sprintf("skip=%d", parts[15].Start), fmt.Sprintf("count=%d", parts[15].Size))
+	oracle.Run(t, "fsck.fat", "-n", esp)
+	listing := oracle.Run(t, "mdir", "-/", "-b", "-i", esp, "::")
 	for _, name := range []string{"EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/grubx64.efi", "EFI/debian/grub.cfg"} {
 		if !strings.Contains(strings.ToLower(listing), strings.ToLower(name)) {
 			t.Errorf("the ESP has no %s:\n%s", name, listing)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +32,7 @@ func mirror(ctx context.Context, dir, cache string, lock *builder.Lock) error {
 		from := debian.CachePath(cache, p)
 		// mkosi reads the package's name from that of the file.
 		name := fmt.Sprintf("pool/%s_%s_%s.deb", p.Name, strings.ReplaceAll(p.Version, ":", "%3a"), p.Arch)
-		if err := place(from, filepath.Join(dir, name)); err != nil {
+		if err := debian.Place(from, filepath.Join(dir, name)); err != nil {
 			return err
 		}
 		control, err := exec.CommandContext(ctx, "dpkg-deb", "--field", from).Output()
@@ -48,25 +47,4 @@ func mirror(ctx context.Context, dir, cache string, lock *builder.Lock) error {
 	text := fmt.Sprintf("Suite: %s\nCodename: %s\nArchitectures: %s\nComponents: main\nSHA256:\n %x %d %s\n",
 		lock.Suite, lock.Suite, lock.Arch, sha256.Sum256(list.Bytes()), list.Len(), index)
 	return os.WriteFile(filepath.Join(release, "Release"), []byte(text), 0o644)
-}
-
-// place links a file, or copies it to another file system.
-func place(from, to string) error {
-	if os.Link(from, to) == nil {
-		return nil
-	}
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		out.Close()
-		return err
-	}
-	return out.Close()
 }

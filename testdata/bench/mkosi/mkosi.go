@@ -20,6 +20,7 @@ import (
 
 	"github.com/prose-im/prose-image/builder"
 	"github.com/prose-im/prose-image/builder/cache"
+	"github.com/prose-im/prose-image/builder/debian"
 	"github.com/prose-im/prose-image/overlays"
 	"github.com/prose-im/prose-image/testdata/chroot"
 )
@@ -79,7 +80,7 @@ func Prepare(ctx context.Context, c Config) (*Build, error) {
 	}
 	for _, l := range made.Layers {
 		if l.Kind == "containers" || l.Kind == "files" || l.Kind == "agent" {
-			if err := place(cache.LayerPath(c.Cache, l.Key), filepath.Join(dir, l.Kind+".tar")); err != nil {
+			if err := debian.Place(cache.LayerPath(c.Cache, l.Key), filepath.Join(dir, l.Kind+".tar")); err != nil {
 				return fail(err)
 			}
 		}
