@@ -178,18 +178,19 @@ func oneOf[T ~string](what string, v T, all []T) error {
 	return fmt.Errorf("%s %q is not one of %s", what, v, strings.Join(names, ", "))
 }
 
-// sniff tells a qcow2 image by its magic number; anything else is raw.
+// sniff tells a qcow2 image by its magic number; anything else of a sector at
+// least is raw.
 func sniff(image string) (string, error) {
 	f, err := os.Open(image)
 	if err != nil {
 		return "", fmt.Errorf("starting a machine: %w", err)
 	}
 	defer f.Close()
-	magic := make([]byte, 4)
-	if _, err := io.ReadFull(f, magic); err != nil {
+	sector := make([]byte, 512)
+	if _, err := io.ReadFull(f, sector); err != nil {
 		return "", fmt.Errorf("starting a machine: %s is no disk image: %w", image, err)
 	}
-	if string(magic) == "QFI\xfb" {
+	if string(sector[:4]) == "QFI\xfb" {
 		return "qcow2", nil
 	}
 	return "raw", nil

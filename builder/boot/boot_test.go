@@ -271,6 +271,7 @@ func TestStartRefuses(t *testing.T) {
 		{"no image", Options{}, "no image is named"},
 		{"missing image", Options{Image: "/nowhere/x.raw"}, "/nowhere/x.raw: no such file"},
 		{"empty image", Options{Image: image(t, nil)}, "is no disk image"},
+		{"a text", Options{Image: image(t, []byte("not a disk\n"))}, "is no disk image"},
 		{"directory", Options{Image: t.TempDir()}, "is a directory"},
 		{"missing seed", Options{Image: disk, Seed: "/nowhere/seed.iso"}, "/nowhere/seed.iso: no such file"},
 		{"missing drive", Options{Image: disk, Drives: []Drive{{Path: "/nowhere/d"}}}, "/nowhere/d: no such file"},
