@@ -143,7 +143,7 @@ func (e *explaining) layer(l Layer, platform string) error {
 		}
 	}
 	e.waits = append(e.waits[:len(e.waits):len(e.waits)], l.Kind)
-	if last := e.last(l.Kind, platform); last == nil {
+	if last := e.last(l.Kind, platform, inputs); last == nil {
 		x.Reasons = append(x.Reasons, "no layer of its kind is cached")
 	} else {
 		x.Reasons = append(x.Reasons, differences(last.Inputs, inputs, x.State == LayerWaits)...)
@@ -152,13 +152,16 @@ func (e *explaining) layer(l Layer, platform string) error {
 	return nil
 }
 
-// last is the layer of a kind that was used last.
-func (e *explaining) last(kind, platform string) *cache.Layer {
+// last is the layer of a kind that was used last. One for another architecture
+// differs in every package, which explains nothing.
+func (e *explaining) last(kind, platform string, inputs []Input) *cache.Layer {
 	var last *cache.Layer
 	for i, l := range e.known {
-		if l.Kind == kind && l.Platform == platform && (last == nil || l.Used.After(last.Used)) {
+		if l.Kind == kind && l.Platform == platform && slices.EqualFunc(named(l.Inputs, "arch"), named(inputs, "arch"), sameValue) && (last == nil || l.Used.After(last.Used)) {
 			last = &e.known[i]
 		}
 	}
 	return last
 }
+
+func sameValue(a, b Input) bool { return a.Value == b.Value }

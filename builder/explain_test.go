@@ -1,8 +1,10 @@
 package builder
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prose-im/prose-image/builder/cache"
 	"github.com/prose-im/prose-image/builder/layer"
@@ -40,5 +42,29 @@ func TestExplainOverMissing(t *testing.T) {
 	}
 	if got := strings.Join(states, ", "); got != "base missing, containers cached, scrub waits" {
 		t.Error(got)
+	}
+}
+
+// A layer is compared with the last of its own architecture.
+func TestExplainArchitectures(t *testing.T) {
+	made := func(arch, packages string, used int64) cache.Layer {
+		return cache.Layer{Used: time.Unix(used, 0), Record: cache.Record{Kind: "base", Inputs: []Input{text("revision", fmt.Sprint(lookupKind("base").revision)), text("arch", arch), text("packages", packages)}}}
+	}
+	for name, c := range map[string]struct {
+		known []cache.Layer
+		want  string
+	}{
+		"an older one of its own": {[]cache.Layer{made("arm64", "one", 1), made("amd64", "two", 2)}, "packages: one became three"},
+		"others alone":            {[]cache.Layer{made("amd64", "two", 2)}, "no layer of its kind is cached"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := &explaining{dir: t.TempDir(), known: c.known, baking: baking{tree: tree.New()}}
+			if err := e.layer(Layer{Kind: "base", Inputs: []Input{text("arch", "arm64"), text("packages", "three")}}, ""); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(e.list[0].Reasons, "; "); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
 	}
 }
