@@ -367,7 +367,7 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 				// The disk's own name goes, so this one may share its bytes.
 				made, err = format.Link(ctx, raw, to)
 			} else {
-				made, err = format.Convert(ctx, f, raw, to)
+				made, err = format.Convert(ctx, f, raw, to, format.Options{Clusters: cache.ClustersPath(b.c.Cache)})
 			}
 			if err != nil {
 				return 0, err

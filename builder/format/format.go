@@ -26,7 +26,14 @@ type Format struct {
 	// Write writes the disk src, of size bytes, to the empty file dst. It
 	// returns the SHA-256 of what it wrote, or nil when it did not write in
 	// order and the file has to be read again for it.
-	Write func(ctx context.Context, dst, src *os.File, size int64) ([]byte, error)
+	Write func(ctx context.Context, dst, src *os.File, size int64, o Options) ([]byte, error)
+}
+
+// Options say how to make an artifact. None of them changes its bytes.
+type Options struct {
+	// Clusters is the directory of a store of deflated clusters, see the package
+	// clusters; empty: none.
+	Clusters string
 }
 
 // All are the formats, in the order in which help shows them.
@@ -60,15 +67,15 @@ type Artifact struct {
 // Convert writes the raw disk at src to dst in format f. dst appears when it is
 // complete; on any error, or when ctx ends, it is as it was. A full disk is an
 // [output.NoSpaceError].
-func Convert(ctx context.Context, f Format, src, dst string) (Artifact, error) {
-	a, err := convert(ctx, f, src, dst)
+func Convert(ctx context.Context, f Format, src, dst string, o Options) (Artifact, error) {
+	a, err := convert(ctx, f, src, dst, o)
 	if err != nil {
 		return Artifact{}, fmt.Errorf("writing %s %s: %w", f.Name, filepath.Base(dst), err)
 	}
 	return a, nil
 }
 
-func convert(ctx context.Context, f Format, src, dst string) (Artifact, error) {
+func convert(ctx context.Context, f Format, src, dst string, o Options) (Artifact, error) {
 	in, err := os.Open(src)
 	if err != nil {
 		return Artifact{}, err
@@ -91,7 +98,7 @@ func convert(ctx context.Context, f Format, src, dst string) (Artifact, error) {
 		return Artifact{}, err
 	}
 	defer out.Discard()
-	sum, err := f.Write(ctx, out.File, in, size)
+	sum, err := f.Write(ctx, out.File, in, size, o)
 	if err == nil && sum == nil {
 		sum, err = digest(ctx, out.File)
 	}
@@ -115,7 +122,7 @@ func convert(ctx context.Context, f Format, src, dst string) (Artifact, error) {
 func Link(ctx context.Context, src, dst string) (Artifact, error) {
 	raw := All[0]
 	if err := output.Link(src, dst); err != nil {
-		return Convert(ctx, raw, src, dst)
+		return Convert(ctx, raw, src, dst, Options{})
 	}
 	return Describe(ctx, raw, dst)
 }

@@ -102,7 +102,7 @@ func convertChecked(t *testing.T, name, src string) Artifact {
 	t.Helper()
 	f := lookup(t, name)
 	dst := filepath.Join(t.TempDir(), "out."+f.Ext)
-	a, err := Convert(t.Context(), f, src, dst)
+	a, err := Convert(t.Context(), f, src, dst, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -337,7 +337,7 @@ func TestQcow2Window(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(far.pack(w), near.pack(w)); err != nil {
+	if err := errors.Join(far.pack(w, nil), near.pack(w, nil)); err != nil {
 		t.Fatal(err)
 	}
 	if far.kinds[0] != plainCluster {
@@ -440,12 +440,12 @@ func TestCancel(t *testing.T) {
 				}
 				ctx, cancel := context.WithCancelCause(t.Context())
 				stopping := f
-				stopping.Write = func(ctx context.Context, dst, src *os.File, size int64) ([]byte, error) {
+				stopping.Write = func(ctx context.Context, dst, src *os.File, size int64, o Options) ([]byte, error) {
 					var wg sync.WaitGroup
 					if when == "while writing" {
 						wg.Go(func() { cancelWhenWritten(dst, cancel) })
 					}
-					sum, err := f.Write(ctx, dst, src, size)
+					sum, err := f.Write(ctx, dst, src, size, o)
 					wg.Wait()
 					cancel(errStopped)
 					return sum, err
@@ -453,7 +453,7 @@ func TestCancel(t *testing.T) {
 				if when == "before" {
 					cancel(errStopped)
 				}
-				if _, err := Convert(ctx, stopping, src, dst); !errors.Is(err, errStopped) {
+				if _, err := Convert(ctx, stopping, src, dst, Options{}); !errors.Is(err, errStopped) {
 					t.Errorf("error %v, want %v", err, errStopped)
 				}
 				untouched(t, dst)
@@ -508,7 +508,7 @@ func TestErrors(t *testing.T) {
 		{good, filepath.Join(good, "x"), "not a directory"},
 	} {
 		for _, f := range All {
-			_, err := Convert(t.Context(), f, c.src, c.dst)
+			_, err := Convert(t.Context(), f, c.src, c.dst, Options{})
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "writing "+f.Name+" ") {
 				t.Errorf("%s: error %v, want %q", f.Name, err, c.want)
 			}
@@ -533,7 +533,7 @@ func TestFullDisk(t *testing.T) {
 		if err := os.WriteFile(dst, []byte("old"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Convert(t.Context(), f, src, dst)
+		_, err := Convert(t.Context(), f, src, dst, Options{})
 		var full *output.NoSpaceError
 		if !errors.As(err, &full) || full.Need != 16<<20 || !strings.Contains(err.Error(), dst) || !strings.Contains(err.Error(), "16777216 bytes") {
 			t.Errorf("%s: error %v", f.Name, err)

@@ -11,7 +11,7 @@ import (
 
 // writeRaw copies a disk with its holes: by sharing its blocks where the file
 // system can (ioctl_ficlone(2)), else block for block.
-func writeRaw(ctx context.Context, dst, src *os.File, size int64) ([]byte, error) {
+func writeRaw(ctx context.Context, dst, src *os.File, size int64, _ Options) ([]byte, error) {
 	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
 		return nil, nil
 	}

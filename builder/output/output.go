@@ -55,6 +55,9 @@ func createNamed(path string) (*File, error) {
 	return &File{File: f, path: path, temp: temp}, nil
 }
 
+// Rename says that the file will be at another path in the same directory.
+func (f *File) Rename(path string) { f.path = path }
+
 // Commit brings the file to disk and to its path, in place of what was there,
 // and closes it. After an error the path is as it was, but for one of syncing
 // the directory: then a power cut may still undo the change.
