@@ -66,6 +66,15 @@ func (f *File) Commit() error {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("syncing %s: %w", f.path, err)
 	}
+	if err := f.CommitDraft(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(f.path))
+}
+
+// CommitDraft is Commit for a file that a power cut may take.
+func (f *File) CommitDraft() error {
+	defer f.Discard()
 	if f.temp == "" {
 		if err := f.link(); err != nil {
 			return fmt.Errorf("naming %s: %w", f.path, err)
@@ -75,7 +84,7 @@ func (f *File) Commit() error {
 		return err
 	}
 	f.temp = ""
-	return syncDir(filepath.Dir(f.path))
+	return nil
 }
 
 // link gives the file a temporary name. rename(2) needs one, and link(2) cannot
