@@ -5,9 +5,10 @@
 //	layers/KEY.json           its [Record]: what that was, and what the tar hashes to
 //	packages/sha256/HEX.deb   a Debian package file
 //	blobs/sha256/HEX          a part of a container image
+//	clusters/HEX.pack         deflated parts of disks
 //
-// An entry appears whole, by rename. The packages debian and dockerstore put
-// theirs here themselves; this package keeps layers, and looks after everything:
+// An entry appears whole, by rename. The packages debian, dockerstore and
+// clusters put theirs here themselves; this package keeps layers, and looks after everything:
 // [List], [Clean] and [Verify].
 //
 // The time of an entry's last change is that of its last use ([Touch]). A bake

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prose-im/prose-image/builder/clusters"
 )
 
 // put puts an entry of a kind whose names are hashes into the cache, used a
@@ -52,6 +54,30 @@ func makeLayer(t *testing.T, dir, key, text string) string {
 		t.Fatal(err)
 	}
 	return LayerPath(dir, key)
+}
+
+// makePack makes a pack of two clusters and gives its size.
+func makePack(t *testing.T, dir string) int64 {
+	t.Helper()
+	s, err := clusters.Open(ClustersPath(dir), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.Add(clusters.Key{1}, []byte("one"))
+	s.Add(clusters.Key{2}, []byte("two"))
+	if err := s.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	made, err := filepath.Glob(filepath.Join(dir, "clusters", "*"))
+	if err != nil || len(made) != 1 {
+		t.Fatalf("%q, %v", made, err)
+	}
+	info, err := os.Stat(made[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
 }
 
 func names(t *testing.T, dir string) (found []string) {
@@ -160,11 +186,12 @@ func TestLayersMadeAtOnce(t *testing.T) {
 func TestListing(t *testing.T) {
 	dir := t.TempDir()
 	totals, err := Totals(dir)
-	if err != nil || len(totals) != 4 || totals[0].Entries != 0 || totals[0].Used != nil {
+	if err != nil || len(totals) != 5 || totals[0].Entries != 0 || totals[0].Used != nil {
 		t.Errorf("of nothing: %+v, %v", totals, err)
 	}
 	makeLayer(t, dir, keyA, "layer")
 	put(t, dir, "packages", "no package", time.Hour)
+	pack := makePack(t, dir)
 	for text := range map[string]int{`{"manifests": []}`: 1, `{"layers": []}`: 1, `{"rootfs": {}}`: 1, "\x1f\x8b\x08\x00": 1, "\x28\xb5\x2f\xfd": 1, "{}": 1, "{": 1} {
 		put(t, dir, "blobs", text, 0)
 	}
@@ -176,7 +203,7 @@ func TestListing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if totals, err = Totals(dir); err != nil || totals[0].Entries != 1 || totals[1].Entries != 1 || totals[1].Size != 10 || totals[2].Entries != 7 || totals[3].Entries != 0 {
+	if totals, err = Totals(dir); err != nil || totals[0].Entries != 1 || totals[1].Entries != 1 || totals[1].Size != 10 || totals[2].Entries != 7 || totals[3].Entries != 1 || totals[3].Size != pack || totals[4].Entries != 0 {
 		t.Errorf("%+v, %v", totals, err)
 	}
 	entries, err := List(t.Context(), dir)
@@ -188,7 +215,7 @@ func TestListing(t *testing.T) {
 		what = append(what, e.What)
 	}
 	slices.Sort(what)
-	if want := []string{"", "", "", "files for generic", "image config", "image index", "image layer, gzip", "image layer, zstd", "image manifest"}; !slices.Equal(what, want) {
+	if want := []string{"", "", "", "2 clusters of qcow2, deflated", "files for generic", "image config", "image index", "image layer, gzip", "image layer, zstd", "image manifest"}; !slices.Equal(what, want) {
 		t.Errorf("got  %q\nwant %q", what, want)
 	}
 }
@@ -229,6 +256,7 @@ func TestChoose(t *testing.T) {
 func TestClean(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a[b]*c") // as it is, not as a pattern
 	old := put(t, dir, "blobs", "old", 100*24*time.Hour)
+	put(t, dir, "clusters", "old", 100*24*time.Hour)
 	made := makeLayer(t, dir, keyA, "layer")
 	recordOnly, layerOnly := makeLayer(t, dir, strings.Repeat("c", 64), "x"), makeLayer(t, dir, keyB, "y")
 	for _, path := range []string{recordOnly, recordPath(layerOnly)} {
@@ -236,7 +264,7 @@ func TestClean(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"base-12.tar", "layers/.x.tar.1.0.part", "packages/incoming-1/file", "blobs/sha256/.y.part", "test/keep"} {
+	for _, name := range []string{"base-12.tar", "layers/.x.tar.1.0.part", "packages/incoming-1/file", "blobs/sha256/.y.part", "clusters/.z.part", "test/keep"} {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -246,7 +274,7 @@ func TestClean(t *testing.T) {
 	}
 	before := names(t, dir)
 	would, err := Clean(t.Context(), dir, Cleaning{Keep: -1, Older: time.Hour, DryRun: true})
-	if err != nil || len(would) != 7 {
+	if err != nil || len(would) != 9 {
 		t.Errorf("would remove %+v, %v", would, err)
 	}
 	if now := names(t, dir); !slices.Equal(before, now) {
@@ -268,7 +296,7 @@ func TestClean(t *testing.T) {
 	}
 	release()
 	gone, err := Clean(t.Context(), dir, Cleaning{Keep: -1, Older: time.Hour})
-	if err != nil || len(gone) != 7 {
+	if err != nil || len(gone) != 9 {
 		t.Errorf("removed %+v, %v", gone, err)
 	}
 	rel, _ := filepath.Rel(dir, made)
@@ -283,10 +311,11 @@ func TestVerify(t *testing.T) {
 	made := makeLayer(t, dir, keyA, "layer")
 	deb := put(t, dir, "packages", "package", 0)
 	blob := put(t, dir, "blobs", "blob", 0)
-	if r, err := Verify(t.Context(), dir, true); err != nil || r.Entries != 3 || len(r.Damaged) != 0 {
+	pack := put(t, dir, "clusters", "pack", 0)
+	if r, err := Verify(t.Context(), dir, true); err != nil || r.Entries != 4 || len(r.Damaged) != 0 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	for _, path := range []string{made, deb, blob} {
+	for _, path := range []string{made, deb, blob, pack} {
 		b, err := os.ReadFile(path)
 		if err == nil {
 			err = os.WriteFile(path, bytes.ToUpper(b), 0o644)
@@ -296,7 +325,7 @@ func TestVerify(t *testing.T) {
 		}
 	}
 	r, err := Verify(t.Context(), dir, false)
-	if err != nil || len(r.Damaged) != 3 || r.Damaged[0].What != "files for generic" || r.Damaged[0].Removed {
+	if err != nil || len(r.Damaged) != 4 || r.Damaged[0].What != "files for generic" || r.Damaged[0].Removed {
 		t.Errorf("%+v, %v", r, err)
 	}
 	release, err := Use(t.Context(), dir)
@@ -304,11 +333,11 @@ func TestVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	var busy *InUseError
-	if r, err = Verify(t.Context(), dir, true); !errors.As(err, &busy) || len(r.Damaged) != 3 {
+	if r, err = Verify(t.Context(), dir, true); !errors.As(err, &busy) || len(r.Damaged) != 4 {
 		t.Errorf("during a bake: %+v, %v", r, err)
 	}
 	release()
-	if r, err = Verify(t.Context(), dir, true); err != nil || !r.Damaged[2].Removed {
+	if r, err = Verify(t.Context(), dir, true); err != nil || !r.Damaged[3].Removed {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if left := names(t, dir); left != nil {
@@ -319,6 +348,34 @@ func TestVerify(t *testing.T) {
 	makeLayer(t, dir, keyA, "layer")
 	if _, err := Verify(ctx, dir, false); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
+	}
+}
+
+// What bakes made is not in a fresh cache; what they fetched is.
+func TestFresh(t *testing.T) {
+	dir := t.TempDir()
+	makeLayer(t, dir, keyA, "layer")
+	makePack(t, dir)
+	put(t, dir, "packages", "package", 0)
+	put(t, dir, "blobs", "blob", 0)
+	fresh, release, err := Fresh(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	totals, err := Totals(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range totals {
+		if want := map[string]int{"packages": 1, "blobs": 1}[k.Kind]; k.Entries != want {
+			t.Errorf("%d %s, want %d", k.Entries, k.Kind, want)
+		}
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(fresh); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the fresh cache stays: %v", err)
 	}
 }
 

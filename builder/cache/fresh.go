@@ -12,7 +12,8 @@ import (
 const freshPrefix = "fresh-"
 
 // Fresh makes a cache inside the one in dir that shares its packages and blobs,
-// which are hashed before each use, and has no layer: all of them are made anew.
+// which are hashed before each use, and has nothing that a bake made: all of that
+// is made anew.
 // Release removes it.
 func Fresh(ctx context.Context, dir string) (fresh string, release func() error, err error) {
 	used, err := Use(ctx, dir)
@@ -40,7 +41,7 @@ func share(dir, fresh string) error {
 		return err
 	}
 	for _, k := range kinds {
-		if k.name == "layers" {
+		if k.own {
 			continue
 		}
 		if err := os.MkdirAll(filepath.Join(dir, k.dir), 0o755); err != nil {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/prose-im/prose-image/builder/clusters"
 	"github.com/prose-im/prose-image/builder/host"
 )
 
@@ -19,6 +20,7 @@ import (
 type kind struct {
 	name     string
 	dir      string   // below the cache
+	own      bool     // made by a bake, not fetched: a [Fresh] cache has none
 	suffix   string   // of an entry's file, after its 64 hex digits
 	beside   string   // suffix of a file that goes with each entry; empty: none
 	leftover []string // patterns below the cache of what killed bakes leave
@@ -28,12 +30,28 @@ type kind struct {
 
 // kinds lists all that the cache holds. What is none of them is not touched.
 var kinds = []kind{
-	{name: "layers", dir: layersDir, suffix: layerSuffix, beside: recordSuffix, verify: verifyLayer, describe: describeLayer,
+	{name: "layers", dir: layersDir, own: true, suffix: layerSuffix, beside: recordSuffix, verify: verifyLayer, describe: describeLayer,
 		leftover: []string{"base-*.tar", "layers/.*.part", "layers/*" + claimSuffix, freshPrefix + "*"}},
 	{name: "packages", dir: "packages/sha256", suffix: ".deb", verify: verifyName, describe: describePackage,
 		leftover: []string{"packages/incoming-*", "packages/sha256/.*.part"}},
 	{name: "blobs", dir: "blobs/sha256", verify: verifyName, describe: describeBlob,
 		leftover: []string{"blobs/sha256/.*.part"}},
+	{name: "clusters", dir: clustersDir, own: true, suffix: clusters.Suffix, verify: verifyName, describe: describeClusters,
+		leftover: []string{clustersDir + "/.*.part"}},
+}
+
+const clustersDir = "clusters"
+
+// ClustersPath is the directory of the store of deflated clusters, see the
+// package clusters.
+func ClustersPath(dir string) string { return filepath.Join(dir, clustersDir) }
+
+func describeClusters(_ context.Context, path string) string {
+	n, err := clusters.Count(path)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d clusters of qcow2, deflated", n)
 }
 
 // verifyName hashes a file that is named by its hash.

@@ -3,11 +3,18 @@ package format
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"iter"
 	"os"
+	"runtime/debug"
+	"sync"
 
 	"github.com/klauspost/compress/flate"
+
+	"github.com/prose-im/prose-image/builder/clusters"
+	"github.com/prose-im/prose-image/builder/sparse"
 )
 
 // The format is docs/interop/qcow2.rst of QEMU, version 3, with no feature that
@@ -43,6 +50,8 @@ type batch struct {
 	packed bytes.Buffer
 	ends   [batchClusters]int // of the packed clusters in packed
 	kinds  [batchClusters]clusterKind
+	keys   [batchClusters]clusters.Key // of those that are not zero
+	fresh  [batchClusters]bool         // deflated here, and not found
 }
 
 type clusterKind uint8
@@ -55,7 +64,15 @@ const (
 
 // writeQcow2 writes clusters in the order of the disk, then the tables, then
 // the header: what is cut off is no qcow2.
-func writeQcow2(ctx context.Context, dst, src *os.File, size int64) ([]byte, error) {
+//
+// Clusters that the store has are not deflated, and those that it has not are
+// kept there; that it cannot be written is no error.
+func writeQcow2(ctx context.Context, dst, src *os.File, size int64, o Options) ([]byte, error) {
+	store, err := openStore(o.Clusters)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
 	q := newQcow2(dst, size)
 	compressors := make(chan *flate.Writer, maxWorkers)
 	for range cap(compressors) {
@@ -67,72 +84,139 @@ func writeQcow2(ctx context.Context, dst, src *os.File, size int64) ([]byte, err
 	}
 	next, stop := batches(src, size)
 	defer stop()
-	err := ordered(ctx,
+	err = ordered(ctx,
 		func() *batch { return &batch{plain: make([]byte, batchClusters*clusterSize)} },
 		next,
 		func(b *batch) error {
 			w := <-compressors
 			defer func() { compressors <- w }()
-			return b.pack(w)
+			return b.pack(w, store)
 		},
-		q.add)
+		func(b *batch) error {
+			b.keep(store)
+			return q.add(b)
+		})
 	if err != nil {
 		return nil, err
 	}
+	_ = store.Commit()
 	return nil, q.finish()
 }
+
+// openStore opens the store of deflated clusters in dir, or none.
+func openStore(dir string) (*clusters.Store, error) {
+	coder := deflater()
+	if dir == "" || coder == "" {
+		return nil, nil
+	}
+	return clusters.Open(dir, coder)
+}
+
+// deflater names what turns a cluster into its deflated bytes: another version
+// of the library may turn it into others. Empty: it is not known.
+var deflater = sync.OnceValue(func() string {
+	const module = "github.com/klauspost/compress"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, m := range info.Deps {
+		if m.Path != module {
+			continue
+		}
+		if m.Replace != nil {
+			m = m.Replace
+		}
+		if m.Sum == "" {
+			return "" // a directory, whose content may change
+		}
+		return fmt.Sprintf("deflate of %s %s %s, window %d, clusters of %d", m.Path, m.Version, m.Sum, deflateWindow, clusterSize)
+	}
+	return ""
+})
 
 func newDeflate() (*flate.Writer, error) { return flate.NewWriterWindow(nil, deflateWindow) }
 
 // batches returns a function that fills the next batch with data of src, and
 // one that must be called when no more are wanted.
 func batches(src *os.File, size int64) (next func(*batch) (bool, error), stop func()) {
-	pull, stop := iter.Pull2(extents(src, size, clusterSize))
-	var e extent
+	pull, stop := iter.Pull2(sparse.Extents(src, size, clusterSize))
+	var e sparse.Extent
 	return func(b *batch) (bool, error) {
-		for e.start == e.end {
+		for e.Start == e.End {
 			var err error
 			var more bool
 			if e, err, more = pull(); !more || err != nil {
 				return false, err
 			}
 		}
-		n := min(e.end-e.start, batchClusters*clusterSize)
-		b.first = e.start / clusterSize
+		n := min(e.End-e.Start, batchClusters*clusterSize)
+		b.first = e.Start / clusterSize
 		b.plain = b.plain[:(n+clusterSize-1)/clusterSize*clusterSize]
 		clear(b.plain[n:]) // beyond the end of the disk
-		if err := readAt(src, b.plain[:n], e.start); err != nil {
+		if err := sparse.ReadAt(src, b.plain[:n], e.Start); err != nil {
 			return false, err
 		}
-		e.start += n
+		e.Start += n
 		return true, nil
 	}, stop
 }
 
 // pack compresses the clusters for which that makes them smaller.
-func (b *batch) pack(w *flate.Writer) error {
+func (b *batch) pack(w *flate.Writer, store *clusters.Store) error {
 	b.packed.Reset()
+	b.fresh = [batchClusters]bool{}
 	for i := range len(b.plain) / clusterSize {
 		cluster := b.plain[i*clusterSize:][:clusterSize]
 		start := b.packed.Len()
 		b.kinds[i] = zeroCluster
-		if !isZero(cluster) {
-			w.Reset(&b.packed)
-			if _, err := w.Write(cluster); err != nil {
-				return err
-			}
-			if err := w.Close(); err != nil {
+		if !sparse.IsZero(cluster) {
+			if err := b.packOne(i, cluster, w, store); err != nil {
 				return err
 			}
 			b.kinds[i] = packedCluster
-			if b.packed.Len()-start >= clusterSize {
-				b.packed.Truncate(start)
+			if b.packed.Len() == start {
 				b.kinds[i] = plainCluster
 			}
 		}
 		b.ends[i] = b.packed.Len()
 	}
 	return nil
+}
+
+// packOne adds cluster i to packed, unless it is better stored as it is.
+func (b *batch) packOne(i int, cluster []byte, w *flate.Writer, store *clusters.Store) error {
+	start := b.packed.Len()
+	if store != nil {
+		b.keys[i] = sha256.Sum256(cluster)
+		if known, ok := store.Get(b.keys[i], b.packed.AvailableBuffer()); ok {
+			b.packed.Write(known)
+			return nil
+		}
+		b.fresh[i] = true
+	}
+	w.Reset(&b.packed)
+	if _, err := w.Write(cluster); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	if b.packed.Len()-start >= clusterSize {
+		b.packed.Truncate(start)
+	}
+	return nil
+}
+
+// keep has the store keep what it had not.
+func (b *batch) keep(store *clusters.Store) {
+	start := 0
+	for i := range len(b.plain) / clusterSize {
+		if b.fresh[i] {
+			store.Add(b.keys[i], b.packed.Bytes()[start:b.ends[i]])
+		}
+		start = b.ends[i]
+	}
 }
 
 // A qcow2 is a file being written. Clusters of the file are handed out in

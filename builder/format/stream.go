@@ -12,6 +12,8 @@ import (
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/prose-im/prose-image/builder/sparse"
 )
 
 // A block is a piece of a disk on its way through a compressor.
@@ -37,7 +39,7 @@ func compress(ctx context.Context, dst io.Writer, src *os.File, size, blockSize 
 				return false, nil
 			}
 			b.plain = b.plain[:min(blockSize, size-at)]
-			if err := readAt(src, b.plain, at); err != nil {
+			if err := sparse.ReadAt(src, b.plain, at); err != nil {
 				return false, err
 			}
 			at += int64(len(b.plain))
@@ -46,7 +48,7 @@ func compress(ctx context.Context, dst io.Writer, src *os.File, size, blockSize 
 			return true, nil
 		},
 		func(b *block) error {
-			if !b.last && isZero(b.plain) {
+			if !b.last && sparse.IsZero(b.plain) {
 				b.packed.Write(zero.packed.Bytes())
 				return nil
 			}
@@ -62,7 +64,7 @@ func compress(ctx context.Context, dst io.Writer, src *os.File, size, blockSize 
 // writeGzip writes one member (RFC 1952), which every reader understands,
 // although its blocks are compressed apart from each other: each but the last
 // ends with an empty stored block, which brings it to a whole byte.
-func writeGzip(ctx context.Context, dst, src *os.File, size int64) ([]byte, error) {
+func writeGzip(ctx context.Context, dst, src *os.File, size int64, _ Options) ([]byte, error) {
 	const level = 5
 	compressors := make(chan *flate.Writer, maxWorkers)
 	for range cap(compressors) {
@@ -104,7 +106,7 @@ func writeGzip(ctx context.Context, dst, src *os.File, size int64) ([]byte, erro
 
 // writeZstd writes one frame (RFC 8878) after the other, each with its size and
 // a checksum; readers give their contents in a row, and some in parallel.
-func writeZstd(ctx context.Context, dst, src *os.File, size int64) ([]byte, error) {
+func writeZstd(ctx context.Context, dst, src *os.File, size int64, _ Options) ([]byte, error) {
 	const frame = 4 * chunk
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault),
 		zstd.WithEncoderConcurrency(workers()), zstd.WithWindowSize(frame), zstd.WithLowerEncoderMem(true))

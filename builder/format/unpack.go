@@ -10,6 +10,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/prose-im/prose-image/builder/host"
+	"github.com/prose-im/prose-image/builder/sparse"
 )
 
 // Unpack writes the disk in the file at path, of the named format, to a new
@@ -59,7 +60,7 @@ func Unpack(ctx context.Context, name, path, to string) error {
 		if err != nil && err != io.EOF {
 			return fmt.Errorf("reading %s: %w", path, err)
 		}
-		if !isZero(buf[:n]) {
+		if !sparse.IsZero(buf[:n]) {
 			if _, err := out.WriteAt(buf[:n], at); err != nil {
 				return err
 			}

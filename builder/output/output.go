@@ -55,6 +55,9 @@ func createNamed(path string) (*File, error) {
 	return &File{File: f, path: path, temp: temp}, nil
 }
 
+// Rename says that the file will be at another path in the same directory.
+func (f *File) Rename(path string) { f.path = path }
+
 // Commit brings the file to disk and to its path, in place of what was there,
 // and closes it. After an error the path is as it was, but for one of syncing
 // the directory: then a power cut may still undo the change.
@@ -63,6 +66,15 @@ func (f *File) Commit() error {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("syncing %s: %w", f.path, err)
 	}
+	if err := f.CommitDraft(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(f.path))
+}
+
+// CommitDraft is Commit for a file that a power cut may take.
+func (f *File) CommitDraft() error {
+	defer f.Discard()
 	if f.temp == "" {
 		if err := f.link(); err != nil {
 			return fmt.Errorf("naming %s: %w", f.path, err)
@@ -72,7 +84,7 @@ func (f *File) Commit() error {
 		return err
 	}
 	f.temp = ""
-	return syncDir(filepath.Dir(f.path))
+	return nil
 }
 
 // link gives the file a temporary name. rename(2) needs one, and link(2) cannot

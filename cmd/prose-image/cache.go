@@ -26,8 +26,9 @@ var cacheListVerb = verb{
 	short: "say what the cache holds",
 	long: `
 Says how much of each kind the cache holds, and when a bake last used any of
-it: layers, package files, parts of container images, and what interrupted
-bakes left over. With --all each entry, and what it is, the last used first.
+it: layers, package files, parts of container images, deflated clusters, and
+what interrupted bakes left over. With --all each entry, and what it is, the
+last used first.
 `,
 	flags: func(f *pflag.FlagSet) func(context.Context, *term, []string) error {
 		all := f.Bool("all", false, "list every entry")
