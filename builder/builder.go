@@ -9,7 +9,6 @@
 package builder
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -336,6 +335,9 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 	if len(missing) == 0 {
 		return artifacts, nil
 	}
+	if err := b.check(ctx); err != nil {
+		return nil, err
+	}
 	// From here on the old record may be wrong about files of the same name.
 	if err := removeFile(filepath.Join(b.c.Out, ManifestName)); err != nil {
 		return nil, fmt.Errorf("removing the manifest of an earlier bake: %w", err)
@@ -346,13 +348,11 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 	stem := fmt.Sprintf("%s-%s-%s-%s", b.plan.Name, b.plan.Version, d.Platform, b.plan.Arch)
 	raw := filepath.Join(b.c.Out, "."+stem+".raw.part")
 	defer os.Remove(raw)
-	var written disk.Result
-	err := b.c.Progress.Do("write", stem, func() (size int64, err error) {
+	err := b.c.Progress.Do("write", stem, func() (int64, error) {
 		o := b.diskOptions(d)
-		o.Sum = slices.Contains(missing, "raw")
-		o.Draft = !o.Sum // the others are made from it now
-		written, err = b.writeDisk(ctx, raw, o)
-		return written.Size, err
+		o.Draft = !slices.Contains(missing, "raw") // the others are made from it now
+		r, err := disk.Write(ctx, raw, b.tree, o)
+		return r.Size, err
 	})
 	if err != nil {
 		return nil, err
@@ -368,7 +368,7 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 			made, err := format.Artifact{}, error(nil)
 			if name == "raw" {
 				// The disk's own name goes, so this one may share its bytes.
-				made, err = format.Link(ctx, raw, to, written.SHA256)
+				made, err = format.Link(ctx, raw, to)
 			} else {
 				made, err = format.Convert(ctx, f, raw, to, format.Options{Clusters: cache.ClustersPath(b.c.Cache)})
 			}
@@ -384,23 +384,6 @@ func (b *baking) disk(ctx context.Context, d Disk, old *Result) ([]Artifact, err
 		}
 	}
 	return artifacts, nil
-}
-
-// writeDisk writes the disk, and reads the layers for damage beside that. One that
-// is damaged is the error, whatever became of the disk.
-func (b *baking) writeDisk(ctx context.Context, path string, o disk.Options) (disk.Result, error) {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	checked := make(chan error, 1)
-	go func() {
-		err := b.check(ctx)
-		if err != nil {
-			stop(err)
-		}
-		checked <- err
-	}()
-	r, err := disk.Write(ctx, path, b.tree, o)
-	return r, cmp.Or(<-checked, err)
 }
 
 func (b *baking) diskOptions(d Disk) disk.Options {

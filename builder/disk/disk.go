@@ -20,8 +20,6 @@ package disk
 
 import (
 	"context"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,7 +32,6 @@ import (
 	"github.com/prose-im/prose-image/builder/disk/ext4"
 	"github.com/prose-im/prose-image/builder/disk/fat"
 	"github.com/prose-im/prose-image/builder/output"
-	"github.com/prose-im/prose-image/builder/sparse"
 	"github.com/prose-im/prose-image/builder/tree"
 )
 
@@ -60,7 +57,6 @@ type Options struct {
 	InodeRatio int64     // see [ext4.Options]
 	BootImage  string    // path of GRUB's boot.img in the tree; empty: usr/lib/prose/grub/boot.img
 	CoreImage  string    // path of GRUB's core.img in the tree; empty: usr/lib/prose/grub/core.img
-	Sum        bool      // say what the disk hashes to
 	Draft      bool      // it need not outlive a power cut
 }
 
@@ -82,7 +78,6 @@ type Partition struct {
 type Result struct {
 	Size       int64       // bytes, holes included; a multiple of 1 MiB
 	Partitions []Partition // in disk order
-	SHA256     string      // hex; empty without [Options].Sum
 }
 
 // Write writes t as a disk to path, which appears when it is complete. On any
@@ -136,47 +131,20 @@ func write(ctx context.Context, path string, t *tree.Tree, o Options) (Result, e
 		return Result{}, err
 	}
 	defer f.Discard()
-	var sum *sparse.Sum
-	if o.Sum {
-		sum = sparse.NewSum(f.File)
-	}
-	err = fill(ctx, f.File, r, load, root, o, sum)
-	if err == nil {
-		err = end(ctx, f, r.Size, sum, o.Draft)
-	}
-	if ctx.Err() != nil {
-		return Result{}, context.Cause(ctx)
-	}
-	if err != nil {
+	if err := fill(ctx, f.File, r, load, root, o); err != nil {
+		if ctx.Err() != nil {
+			return Result{}, context.Cause(ctx)
+		}
 		return Result{}, output.Explain(err, path, need)
 	}
-	if sum != nil {
-		r.SHA256 = hex.EncodeToString(sum.Sum())
+	commit := f.Commit
+	if o.Draft {
+		commit = f.CommitDraft
+	}
+	if err := commit(); err != nil {
+		return Result{}, output.Explain(err, path, need)
 	}
 	return r, nil
-}
-
-// end brings a disk to its place. It is hashed to its end meanwhile.
-func end(ctx context.Context, f *output.File, size int64, sum *sparse.Sum, draft bool) error {
-	summed := make(chan error, 1)
-	go func() {
-		if sum == nil {
-			summed <- nil
-			return
-		}
-		summed <- sum.Reach(ctx, size)
-	}()
-	var err error
-	if !draft {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, <-summed); err != nil || ctx.Err() != nil {
-		return err
-	}
-	if draft {
-		return f.CommitDraft()
-	}
-	return f.Commit()
 }
 
 // Locate says what the byte at offset of a disk that was written from t belongs
@@ -214,7 +182,7 @@ func measure(t *tree.Tree, o Options, start int64) (ext4.Layout, error) {
 	return l, err
 }
 
-func fill(ctx context.Context, f *os.File, r Result, load loaders, root ext4.Layout, o Options, sum *sparse.Sum) error {
+func fill(ctx context.Context, f *os.File, r Result, load loaders, root ext4.Layout, o Options) error {
 	if err := f.Truncate(r.Size); err != nil {
 		return err
 	}
@@ -229,8 +197,6 @@ func fill(ctx context.Context, f *os.File, r Result, load loaders, root ext4.Lay
 	if err := table.Write(struct{ backend.WritableFile }{f}, r.Size); err != nil {
 		return fmt.Errorf("partition table: %w", err)
 	}
-	// Root comes last, and of it what is written in order: when that begins, all
-	// before it is there.
 	for _, p := range r.Partitions {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -245,28 +211,13 @@ func fill(ctx context.Context, f *os.File, r Result, load loaders, root ext4.Lay
 		case 15:
 			err = fat.Write(w, p.Size, load.esp, o.fat())
 		case 1:
-			err = writeRoot(ctx, w, root, sum)
+			err = ext4.Write(ctx, w, root)
 		}
 		if err != nil {
 			return fmt.Errorf("%s partition: %w", p.Name, err)
 		}
 	}
 	return nil
-}
-
-// writeRoot writes the root file system, and hashes the disk up to its end
-// meanwhile, if that is asked for.
-func writeRoot(ctx context.Context, w *section, root ext4.Layout, sum *sparse.Sum) error {
-	if sum == nil {
-		return ext4.Write(ctx, w, root)
-	}
-	return ext4.WriteInOrder(ctx, w, root, func(b []byte, off int64) error {
-		if err := sum.Reach(ctx, w.start+off); err != nil {
-			return err
-		}
-		sum.Add(b)
-		return nil
-	})
 }
 
 // A section is a partition as a place to write to; it keeps its writer from

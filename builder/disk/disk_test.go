@@ -363,31 +363,6 @@ func TestDeterminism(t *testing.T) {
 	}
 }
 
-// What a disk is said to hash to is what it hashes to, with contents of many
-// pieces, zeros among them, and metadata behind them. Asking changes no byte,
-// and nor does a draft.
-func TestSum(t *testing.T) {
-	files := system()
-	files["usr/large"] = slices.Concat(random(1, 30*mib), make([]byte, 5*mib), random(2, 9*mib+1))
-	o := options("amd64")
-	o.Size = 192 * mib
-	plain, r := make1(t, files.tree(t), o)
-	if r.SHA256 != "" {
-		t.Errorf("nobody asked for %s", r.SHA256)
-	}
-	o.Sum = true
-	summed, r := make1(t, files.tree(t), o)
-	want, _, _ := strings.Cut(run(t, "sha256sum", summed), " ")
-	if r.SHA256 != want {
-		t.Errorf("it is said to be %s, and is %s", r.SHA256, want)
-	}
-	o.Sum, o.Draft = false, true
-	draft, _ := make1(t, files.tree(t), o)
-	for _, path := range []string{summed, draft} {
-		run(t, "cmp", plain, path)
-	}
-}
-
 // The ESP grows with what is on it.
 func TestLargeESP(t *testing.T) {
 	files := system()

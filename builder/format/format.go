@@ -6,6 +6,7 @@ package format
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -14,11 +15,7 @@ import (
 	"strings"
 
 	"github.com/prose-im/prose-image/builder/output"
-	"github.com/prose-im/prose-image/builder/sparse"
 )
-
-// chunk is how much of a disk is read at a time.
-const chunk = 1 << 20
 
 // A Format is one kind of file that holds a disk.
 type Format struct {
@@ -117,22 +114,36 @@ func convert(ctx context.Context, f Format, src, dst string, o Options) (Artifac
 	if ctx.Err() != nil {
 		return Artifact{}, context.Cause(ctx)
 	}
-	return Artifact{}, output.Explain(err, dst, sparse.Used(in, size))
+	return Artifact{}, output.Explain(err, dst, used(in, size))
 }
 
-// Link is Convert for the format raw when nobody will change the disk at src,
-// whose SHA-256 is known: dst becomes a second name of it. Where that cannot be,
-// it is a copy.
-func Link(ctx context.Context, src, dst, sum string) (Artifact, error) {
+// Link is Convert for the format raw when nobody will change the disk at src:
+// dst becomes a second name of it. Where that cannot be, it is a copy.
+func Link(ctx context.Context, src, dst string) (Artifact, error) {
 	raw := All[0]
-	info, err := os.Stat(src)
-	if err != nil {
-		return Artifact{}, fmt.Errorf("linking %s: %w", filepath.Base(dst), err)
-	}
 	if err := output.Link(src, dst); err != nil {
 		return Convert(ctx, raw, src, dst, Options{})
 	}
-	return Artifact{Path: dst, Format: raw.Name, Size: info.Size(), SHA256: sum}, nil
+	return Describe(ctx, raw, dst)
+}
+
+// Describe reads the file at path, which is there already, as an artifact of
+// format f.
+func Describe(ctx context.Context, f Format, path string) (Artifact, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return Artifact{}, fmt.Errorf("describing %s: %w", f.Name, err)
+	}
+	defer in.Close()
+	sum, err := digest(ctx, in)
+	if err != nil {
+		return Artifact{}, fmt.Errorf("describing %s: %w", path, err)
+	}
+	info, err := in.Stat()
+	if err != nil {
+		return Artifact{}, fmt.Errorf("describing %s: %w", path, err)
+	}
+	return Artifact{Path: path, Format: f.Name, Size: info.Size(), SHA256: hex.EncodeToString(sum)}, nil
 }
 
 // digest is the SHA-256 of a file. Its holes are not read.
@@ -141,9 +152,34 @@ func digest(ctx context.Context, f *os.File) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := sparse.NewSum(f)
-	if err := sum.Reach(ctx, info.Size()); err != nil {
-		return nil, err
+	h := sha256.New()
+	buf := make([]byte, chunk)
+	zeros := make([]byte, chunk)
+	at := int64(0)
+	skip := func(to int64) {
+		for at < to {
+			n := min(to-at, chunk)
+			h.Write(zeros[:n])
+			at += n
+		}
 	}
-	return sum.Sum(), nil
+	for e, err := range extents(f, info.Size(), 1) {
+		if err != nil {
+			return nil, err
+		}
+		skip(e.start)
+		for at < e.end {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			b := buf[:min(e.end-at, chunk)]
+			if err := readAt(f, b, at); err != nil {
+				return nil, err
+			}
+			h.Write(b)
+			at += int64(len(b))
+		}
+	}
+	skip(info.Size())
+	return h.Sum(nil), nil
 }

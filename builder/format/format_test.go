@@ -379,19 +379,38 @@ func TestQcow2Large(t *testing.T) {
 	convertChecked(t, "qcow2", src)
 }
 
+func TestDescribe(t *testing.T) {
+	src := disk(t, 6<<20, spot{5000, 1 << 20, "noise"}, spot{4 << 20, 100, "text"})
+	f := lookup(t, "raw")
+	a, err := Describe(t.Context(), f, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, _, _ := strings.Cut(run(t, "sha256sum", src), " ")
+	if want := (Artifact{Path: src, Format: "raw", Size: 6 << 20, SHA256: sum}); a != want {
+		t.Errorf("got %+v, want %+v", a, want)
+	}
+	if _, err := Describe(t.Context(), f, src+".missing"); err == nil {
+		t.Error("a file that is not there was described")
+	}
+}
+
 func TestLink(t *testing.T) {
 	src := disk(t, 6<<20, spot{5000, 1 << 20, "noise"})
-	want := convertChecked(t, "raw", src)
+	want, err := Describe(t.Context(), lookup(t, "raw"), src)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, dir := range []string{filepath.Dir(src), "/dev/shm"} { // the second is another file system
 		dst := filepath.Join(dir, fmt.Sprintf("link-%d.raw", os.Getpid()))
 		defer os.Remove(dst)
-		a, err := Link(t.Context(), src, dst, want.SHA256)
+		a, err := Link(t.Context(), src, dst)
 		if want.Path = dst; err != nil || a != want {
 			t.Errorf("got %+v, %v, want %+v", a, err, want)
 		}
 		run(t, "cmp", src, dst)
 	}
-	if _, err := Link(t.Context(), src+".missing", src+".out", ""); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Link(t.Context(), src+".missing", src+".out"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/klauspost/compress/flate"
 
 	"github.com/prose-im/prose-image/builder/clusters"
-	"github.com/prose-im/prose-image/builder/sparse"
 )
 
 // The format is docs/interop/qcow2.rst of QEMU, version 3, with no feature that
@@ -140,24 +139,24 @@ func newDeflate() (*flate.Writer, error) { return flate.NewWriterWindow(nil, def
 // batches returns a function that fills the next batch with data of src, and
 // one that must be called when no more are wanted.
 func batches(src *os.File, size int64) (next func(*batch) (bool, error), stop func()) {
-	pull, stop := iter.Pull2(sparse.Extents(src, size, clusterSize))
-	var e sparse.Extent
+	pull, stop := iter.Pull2(extents(src, size, clusterSize))
+	var e extent
 	return func(b *batch) (bool, error) {
-		for e.Start == e.End {
+		for e.start == e.end {
 			var err error
 			var more bool
 			if e, err, more = pull(); !more || err != nil {
 				return false, err
 			}
 		}
-		n := min(e.End-e.Start, batchClusters*clusterSize)
-		b.first = e.Start / clusterSize
+		n := min(e.end-e.start, batchClusters*clusterSize)
+		b.first = e.start / clusterSize
 		b.plain = b.plain[:(n+clusterSize-1)/clusterSize*clusterSize]
 		clear(b.plain[n:]) // beyond the end of the disk
-		if err := sparse.ReadAt(src, b.plain[:n], e.Start); err != nil {
+		if err := readAt(src, b.plain[:n], e.start); err != nil {
 			return false, err
 		}
-		e.Start += n
+		e.start += n
 		return true, nil
 	}, stop
 }
@@ -170,7 +169,7 @@ func (b *batch) pack(w *flate.Writer, store *clusters.Store) error {
 		cluster := b.plain[i*clusterSize:][:clusterSize]
 		start := b.packed.Len()
 		b.kinds[i] = zeroCluster
-		if !sparse.IsZero(cluster) {
+		if !isZero(cluster) {
 			if err := b.packOne(i, cluster, w, store); err != nil {
 				return err
 			}

@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/prose-im/prose-image/builder/output"
-	"github.com/prose-im/prose-image/builder/sparse"
 )
 
 // writeRaw copies a disk with its holes: by sharing its blocks where the file
@@ -16,23 +15,23 @@ func writeRaw(ctx context.Context, dst, src *os.File, size int64, _ Options) ([]
 	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
 		return nil, nil
 	}
-	if err := output.CheckSpace(dst.Name(), sparse.Used(src, size)); err != nil {
+	if err := output.CheckSpace(dst.Name(), used(src, size)); err != nil {
 		return nil, err
 	}
 	if err := dst.Truncate(size); err != nil {
 		return nil, err
 	}
 	buf := make([]byte, chunk)
-	for e, err := range sparse.Extents(src, size, holeUnit) {
+	for e, err := range extents(src, size, holeUnit) {
 		if err != nil {
 			return nil, err
 		}
-		for at := e.Start; at < e.End; {
+		for at := e.start; at < e.end; {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
-			b := buf[:min(e.End-at, chunk)]
-			if err := sparse.ReadAt(src, b, at); err != nil {
+			b := buf[:min(e.end-at, chunk)]
+			if err := readAt(src, b, at); err != nil {
 				return nil, err
 			}
 			if err := writeSparse(dst, b, at); err != nil {
@@ -54,7 +53,7 @@ func writeSparse(dst *os.File, b []byte, off int64) error {
 		n, zero := 0, false
 		for n < len(b) {
 			unit := b[n:min(n+holeUnit, len(b))]
-			if z := sparse.IsZero(unit); n > 0 && z != zero {
+			if z := isZero(unit); n > 0 && z != zero {
 				break
 			} else {
 				zero = z

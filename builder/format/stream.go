@@ -12,8 +12,6 @@ import (
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
-
-	"github.com/prose-im/prose-image/builder/sparse"
 )
 
 // A block is a piece of a disk on its way through a compressor.
@@ -39,7 +37,7 @@ func compress(ctx context.Context, dst io.Writer, src *os.File, size, blockSize 
 				return false, nil
 			}
 			b.plain = b.plain[:min(blockSize, size-at)]
-			if err := sparse.ReadAt(src, b.plain, at); err != nil {
+			if err := readAt(src, b.plain, at); err != nil {
 				return false, err
 			}
 			at += int64(len(b.plain))
@@ -48,7 +46,7 @@ func compress(ctx context.Context, dst io.Writer, src *os.File, size, blockSize 
 			return true, nil
 		},
 		func(b *block) error {
-			if !b.last && sparse.IsZero(b.plain) {
+			if !b.last && isZero(b.plain) {
 				b.packed.Write(zero.packed.Bytes())
 				return nil
 			}

@@ -10,7 +10,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/prose-im/prose-image/builder/host"
-	"github.com/prose-im/prose-image/builder/sparse"
 )
 
 // Unpack writes the disk in the file at path, of the named format, to a new
@@ -60,7 +59,7 @@ func Unpack(ctx context.Context, name, path, to string) error {
 		if err != nil && err != io.EOF {
 			return fmt.Errorf("reading %s: %w", path, err)
 		}
-		if !sparse.IsZero(buf[:n]) {
+		if !isZero(buf[:n]) {
 			if _, err := out.WriteAt(buf[:n], at); err != nil {
 				return err
 			}

@@ -1,6 +1,6 @@
 // Package ext4 fills a file, or a section of a disk, with an ext4 file system
-// made from a [tree.Tree]: in process, with no mount, no loop device and no
-// outside command. Equal input gives equal bytes.
+// made from a [tree.Tree]: in process, in one pass over the contents, with no
+// mount, no loop device and no outside command. Equal input gives equal bytes.
 //
 // # Format
 //
@@ -17,7 +17,8 @@
 // metadata: directories first, then the journal, then contents, extended
 // attributes and long symlinks in inode order. So whatever lies below the last
 // block handed out is in use, and bitmaps need no memory. Inodes are numbered
-// directory by directory, the other files of a directory right behind it.
+// directory by directory, the other files of a directory right behind it, and
+// the inode table is written in the same pass.
 package ext4
 
 import (

@@ -1,7 +1,6 @@
 package ext4
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,10 +11,8 @@ import (
 )
 
 const (
-	bufferSize = 2 << 20
-	// One is filled and one written; the others are for who follows, who is the
-	// slowest where it hashes and should not wait for a turn of the two.
-	bufferCount = 8
+	bufferSize  = 2 << 20
+	bufferCount = 3
 )
 
 var (
@@ -25,78 +22,50 @@ var (
 )
 
 // A stream hands out blocks in rising order, around the fixed metadata, and
-// writes what goes there in large pieces. While one is filled, the one before is
-// written, and those before that are shown to who follows.
+// writes what goes there in large pieces, one of them while the next is filled.
 type stream struct {
 	ctx   context.Context
 	next  uint64 // the next block to hand out
 	limit uint64 // blocks of the file system
 	fixed []span // those that next has not passed
-	read  reading
 
 	buf  []byte
 	fill int    // bytes in buf, whole blocks
 	base uint64 // block of buf[0], if fill > 0
 
-	full    chan piece
-	written chan piece
-	empty   chan []byte
-	done    chan error
-	failed  atomic.Bool
+	full   chan piece
+	empty  chan []byte
+	done   chan error
+	failed atomic.Bool
 }
 
-// A piece is what one buffer holds, and where it belongs.
 type piece struct {
-	b   []byte
-	at  int64
-	err error // of writing it, or an earlier one
+	b  []byte
+	at int64
 }
 
-// A Following is shown what was written, in rising order, after it was.
-type Following func(b []byte, off int64) error
-
-func newStream(ctx context.Context, w io.WriterAt, follow Following, g *geometry) *stream {
+func newStream(ctx context.Context, w io.WriterAt, g *geometry) *stream {
 	s := &stream{
-		ctx: ctx, limit: g.blocks, fixed: g.fixed, read: readFull,
-		full: make(chan piece, bufferCount), written: make(chan piece, bufferCount), empty: make(chan []byte, bufferCount), done: make(chan error, 1),
+		ctx: ctx, limit: g.blocks, fixed: g.fixed,
+		full: make(chan piece, bufferCount), empty: make(chan []byte, bufferCount), done: make(chan error, 1),
 	}
 	for range bufferCount - 1 {
 		s.empty <- make([]byte, bufferSize)
 	}
 	s.buf = make([]byte, bufferSize)
-	go s.write(w)
-	go s.follow(follow)
+	go func() {
+		var err error
+		for p := range s.full {
+			if err == nil {
+				if _, err = w.WriteAt(p.b, p.at); err != nil {
+					s.failed.Store(true)
+				}
+			}
+			s.empty <- p.b[:bufferSize]
+		}
+		s.done <- err
+	}()
 	return s
-}
-
-func (s *stream) write(w io.WriterAt) {
-	var err error
-	for p := range s.full {
-		if err == nil {
-			if _, err = w.WriteAt(p.b, p.at); err != nil {
-				s.failed.Store(true)
-			}
-		}
-		p.err = err
-		s.written <- p
-	}
-	close(s.written)
-}
-
-func (s *stream) follow(follow Following) {
-	var err error
-	for p := range s.written {
-		if err == nil {
-			err = p.err
-		}
-		if err == nil && follow != nil {
-			if err = follow(p.b, p.at); err != nil {
-				s.failed.Store(true)
-			}
-		}
-		s.empty <- p.b[:bufferSize]
-	}
-	s.done <- err
 }
 
 // close waits for all that was flushed.
@@ -107,7 +76,7 @@ func (s *stream) close() error {
 
 func (s *stream) flush() error {
 	if s.fill > 0 {
-		s.full <- piece{b: s.buf[:s.fill], at: int64(s.base) * blockSize}
+		s.full <- piece{s.buf[:s.fill], int64(s.base) * blockSize}
 		s.buf, s.fill = <-s.empty, 0
 	}
 	if s.failed.Load() {
@@ -202,7 +171,10 @@ func (s *stream) content(t *extentTree, r *io.SectionReader) (blocks uint64, err
 		}
 		chunk := s.buf[s.fill:][:min(int64(room)*blockSize, (size-off+blockSize-1)&^(blockSize-1))]
 		n := min(int64(len(chunk)), size-off)
-		if err := s.read(r, chunk[:n], off); err != nil {
+		if _, err := io.ReadFull(r, chunk[:n]); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
 			return 0, fmt.Errorf("reading byte %d to %d of %d: %w", off, off+n, size, err)
 		}
 		clear(chunk[n:])
@@ -235,42 +207,12 @@ func (s *stream) content(t *extentTree, r *io.SectionReader) (blocks uint64, err
 			if off, err = nextData(r, off); err != nil {
 				return 0, err
 			}
-		}
-	}
-	return blocks, nil
-}
-
-// A reading fills b with what r holds at off, or as much of it as counts.
-type reading func(r io.ReaderAt, b []byte, off int64) error
-
-// readFull fills all of b.
-func readFull(r io.ReaderAt, b []byte, off int64) error {
-	n, err := r.ReadAt(b, off)
-	if n == len(b) {
-		return nil
-	}
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// peek fills in as much of each block as tells whether it is zero.
-func peek(r io.ReaderAt, b []byte, off int64) error {
-	const head = 64
-	for at := 0; at < len(b); at += blockSize {
-		block := b[at:min(at+blockSize, len(b))]
-		first := block[:min(head, len(block))]
-		if err := readFull(r, first, off+int64(at)); err != nil {
-			return err
-		}
-		if rest := block[len(first):]; bytes.Equal(first, zeros[:len(first)]) && len(rest) > 0 {
-			if err := readFull(r, rest, off+int64(at+len(first))); err != nil {
-				return err
+			if _, err := r.Seek(off, io.SeekStart); err != nil {
+				return 0, err
 			}
 		}
 	}
-	return nil
+	return blocks, nil
 }
 
 // nextData skips holes of the file that holds the content, if it lies in one:

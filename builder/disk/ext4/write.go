@@ -11,53 +11,26 @@ import (
 )
 
 // Write writes a measured file system to w, whose offset 0 is its start and
-// which has [Layout].Size zero bytes. Only what is not zero is written, and
-// none of it twice. Calls of w.WriteAt overlap in time, not in place.
+// which has [Layout].Size zero bytes. Only what is not zero is written; the
+// superblock comes last. Calls of w.WriteAt overlap in time, not in place.
 //
 // Write fails, with what it wrote left behind, when a content cannot be read in
-// full or changes meanwhile, when ctx ends, and when the contents do not fit a
-// given size.
-func Write(ctx context.Context, w io.WriterAt, l Layout) error { return WriteInOrder(ctx, w, l, nil) }
-
-// WriteInOrder is Write that begins with what lies at fixed places: bitmaps,
-// inodes and superblocks. All else comes then, in rising order, and is shown to
-// follow. So w has all that lies before what is shown.
-//
-// What lies at fixed places says where the contents lie, which depends on their
-// zero blocks. To know those it looks at all contents twice, the first time at
-// little more than a few bytes of each block.
-func WriteInOrder(ctx context.Context, w io.WriterAt, l Layout, follow Following) error {
+// full, when ctx ends, and when the contents do not fit a given size.
+func Write(ctx context.Context, w io.WriterAt, l Layout) error {
 	if l.plan == nil {
 		return fmt.Errorf("writing ext4: the layout was not measured")
 	}
-	first := newWriter(ctx, w, nowhere{}, nil, &l)
-	first.stream.read = peek
-	if err := first.write(); err != nil {
-		return err
-	}
-	second := newWriter(ctx, nowhere{}, w, follow, &l)
-	if err := second.write(); err != nil {
-		return err
-	}
-	if first.stream.next != second.stream.next {
-		return fmt.Errorf("writing ext4: a content changed while it was written")
-	}
-	return nil
+	return newWriter(ctx, w, &l).write()
 }
 
-// nowhere takes what is written and forgets it.
-type nowhere struct{}
-
-func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
-
-func newWriter(ctx context.Context, fixed, rest io.WriterAt, follow Following, l *Layout) *writer {
+func newWriter(ctx context.Context, w io.WriterAt, l *Layout) *writer {
 	return &writer{
 		Layout:  l,
-		w:       fixed,
+		w:       w,
 		seed:    crc32c(^uint32(0), l.options.UUID[:]),
 		dirData: make([]dirData, len(l.plan.dirs)),
-		table:   newTable(fixed, &l.geo),
-		stream:  newStream(ctx, rest, follow, &l.geo),
+		table:   newTable(w, &l.geo),
+		stream:  newStream(ctx, w, &l.geo),
 	}
 }
 
@@ -81,8 +54,8 @@ func (w *writer) write() error {
 
 type writer struct {
 	*Layout
-	w       io.WriterAt // for what lies at fixed places
-	seed    uint32      // of all metadata checksums
+	w       io.WriterAt
+	seed    uint32 // of all metadata checksums
 	stream  *stream
 	table   *table
 	dirData []dirData // by index in plan.dirs
